@@ -1,0 +1,1 @@
+"""The GDB Remote Serial Protocol: bytes in, actions out."""
