@@ -1,0 +1,69 @@
+# Every target sets up what it needs: from a clean clone, `make demo` or `make test` is enough.
+#
+#   PYTHON=python3.12 make setup     another interpreter than the first suitable one
+#   make test ARGS='-k tour -x'      arguments for pytest
+#   make test JOBS=0                 in one process, in order
+
+PYTHON ?=
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+JOBS   ?= 2
+ARGS   ?=
+FUZZ_EXAMPLES ?= 5000
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check bench guest fuzz tour clean
+
+help: ## say what there is (this)
+	@echo 'make ...'
+	@sed -n 's/^\([a-z]*\):.*## /  \1 /p' $(MAKEFILE_LIST) | awk '{printf "  %-8s", $$1; $$1 = ""; print $$0}'
+
+setup: $(READY) ## make .venv with lgreplay and its tools
+
+demo: $(READY) ## record a guest that dies, go back to the moment it went wrong
+	@$(BIN)/lgreplay demo $(ARGS)
+
+test: $(READY) ## run the tests
+	@$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+
+check: $(READY) ## format, lint, types, layers and tests: all that CI asks
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+
+bench: $(READY) ## measure: speed of running, recording, replaying, seeking
+	@$(BIN)/python -m tests.bench $(ARGS)
+
+guest: ## build the Switcher and the guest images (needs gcc and binutils)
+	@$(MAKE) -C hostvm/guest
+
+fuzz: $(READY) ## the property tests with many more examples (FUZZ_EXAMPLES=5000)
+	@FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/python -m pytest -n $(JOBS) -m hypothesis \
+		--hypothesis-profile=fuzz --timeout=0 $(ARGS)
+
+tour: ## the order in which to read the source
+	@cat docs/tour.txt
+
+clean: ## remove .venv and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+# The first interpreter that is new enough; one clear line if none is, or if it cannot make environments.
+$(READY): pyproject.toml
+	@set -e; \
+	for python in $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11); do \
+		$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && break; \
+		python=; \
+	done; \
+	if [ -z "$$python" ]; then \
+		echo "lgreplay needs Python 3.11 or later$(if $(PYTHON),; $(PYTHON) is not): set PYTHON to one" >&2; exit 1; \
+	fi; \
+	if ! $$python -c 'import ensurepip, venv' 2>/dev/null; then \
+		echo "$$python has no venv module: install it (Debian, Ubuntu: python3-venv)" >&2; exit 1; \
+	fi; \
+	echo "setting up $(VENV) with $$($$python --version)"; \
+	$$python -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $(READY)
