@@ -1,0 +1,648 @@
+"""The processor: the CPU engine made exact. The only importer of unicorn.
+
+The engine executes i386 code with paging, rings and segments, and counts instructions. What it does not do is done
+here: delivering interrupts and faults, refusing port I/O, and saying at which machine step anything happened. `run`
+promises: never past its budget, every step counted once, and the same states however a run is cut into pieces.
+
+(i) *Counting.* The engine counts each instruction begun, each REP iteration and each faulting attempt, but no fetch
+fault. So steps = its count + fetch faults delivered - stores executed twice.
+(ii) *Early fetch faults.* A block is translated as a whole; if it runs onto a page that is not mapped, the fault comes
+before the block's first instruction runs. `_cross_page` runs up to the page's last instruction and tries again from
+there, with exits on the last bytes of the page so that the translator stops at every boundary.
+(iii) *Late budget.* A fetch fault may come when the budget is already used up. It is taken back; the next run meets it.
+(iv) *Self-modifying code.* A store into its own block is executed a second time in a block of its own, and counted
+twice. Such a block is recognised when it is made (engine_layout.py); the run then stops behind it and drops the
+translations, so that the next such block is made, and seen, again.
+(v) *Flags.* Before each instruction the engine works the flags out into their explicit form, but when the instruction
+then faults, or a hook makes the engine synchronise its state, it says that they still have the form of the instruction
+before. So every hook that is called from inside an instruction says again that they are explicit.
+(vi) *Instructions the engine gets wrong* are caught by hooks (engine_gaps.py) and finished here.
+
+Limits: segment limits and null data segments are not enforced; `int n` with a redundant prefix that faults is
+reported one prefix late; CR2 written by ring-0 code is lost when a fetch fault is taken back in the same run.
+
+Read next: delivery.py, then machine.py.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import unicorn
+from unicorn import unicorn_const as uc_const
+from unicorn import x86_const
+from unicorn.unicorn_py3.unicorn import uclib
+
+from hostvm.cpu_state import (
+    ARITHMETIC_FLAGS,
+    CS,
+    EAX,
+    EBX,
+    ECX,
+    EDX,
+    HF_CPL,
+    CpuState,
+    read_state,
+    write_state,
+)
+from hostvm.cpuid import cpuid
+from hostvm.delivery import CpuShutdown, Delivery, Source, interruptible
+from hostvm.engine_gaps import MAX_INSTRUCTION, Gap, GapFinder, classify, skip_prefixes
+from hostvm.engine_layout import (
+    EMPTY_EXCEPTION,
+    ENV_BYTES,
+    FLAGS_ARE_EXPLICIT,
+    Env,
+    Layout,
+    SelfReader,
+    find_counter,
+    find_env,
+    find_jump_cache,
+)
+from hostvm.errors import EngineMisfit
+from hostvm.memory import PhysicalMemory
+from hostvm.paging import AddressSpace, peek, peek_bytes
+from hostvm.x86 import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, Cr0, Cr4, Eflags, Vector
+from hostvm.x87_unit import transcendental
+
+ENGINE_VERSION = "2.1.4"
+_FLAG_BITS = ARITHMETIC_FLAGS
+_RDPMC, _ICEBP, _INSB = b"\x0f\x33", b"\xf1", 0x6C
+_IO_BITMAP = 102
+_PATIENCE = 8
+_PROBE = 0x840
+
+_u64, _ptr = ctypes.c_uint64, ctypes.c_void_p
+_INTR = ctypes.CFUNCTYPE(None, _ptr, ctypes.c_uint32, _ptr)
+_INVALID = ctypes.CFUNCTYPE(ctypes.c_bool, _ptr, _ptr)
+_IN = ctypes.CFUNCTYPE(ctypes.c_uint32, _ptr, ctypes.c_uint32, ctypes.c_int, _ptr)
+_OUT = ctypes.CFUNCTYPE(None, _ptr, ctypes.c_uint32, ctypes.c_int, ctypes.c_uint32, _ptr)
+_SYSCALL = ctypes.CFUNCTYPE(None, _ptr, _ptr)
+_CPUID = ctypes.CFUNCTYPE(ctypes.c_int, _ptr, _ptr)
+_CODE = ctypes.CFUNCTYPE(None, _ptr, _u64, ctypes.c_uint32, _ptr)
+
+
+class _Block(ctypes.Structure):
+    _fields_ = (("pc", _u64), ("icount", ctypes.c_uint16), ("size", ctypes.c_uint16))
+
+
+_EDGE = ctypes.CFUNCTYPE(None, _ptr, ctypes.POINTER(_Block), ctypes.POINTER(_Block), _ptr)
+_EMU_START = ctypes.CFUNCTYPE(ctypes.c_int, _ptr, _u64, _u64, _u64, ctypes.c_size_t)(
+    ("uc_emu_start", uclib)
+)
+_EMU_STOP = ctypes.PYFUNCTYPE(ctypes.c_int, _ptr)(("uc_emu_stop", uclib))
+_CONTROL = ctypes.PYFUNCTYPE(ctypes.c_int, _ptr, ctypes.c_int)(("uc_ctl", uclib))
+_FLUSH_TLB = uc_const.UC_CTL_TLB_FLUSH | uc_const.UC_CTL_IO_WRITE << 30
+_REG_READ = ctypes.PYFUNCTYPE(ctypes.c_int, _ptr, ctypes.c_int, _ptr)(("uc_reg_read", uclib))
+
+
+class ExitKind(Enum):
+    """Why `Cpu.run` came back."""
+
+    BUDGET = "the budget is used up"
+    HALT = "the CPU executed hlt in ring 0"
+    SHUTDOWN = "a fault while delivering a double fault"
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """Steps executed (each counted once, a hlt included) and the reason for the return."""
+
+    steps: int
+    kind: ExitKind
+
+
+def _guarded(hook: Callable[..., Any]) -> Callable[..., Any]:
+    """Let no exception pass through the engine's C frames: ctypes would swallow it."""
+
+    def call(self: Cpu, *arguments: Any) -> Any:
+        try:
+            return hook(self, *arguments)
+        except BaseException as failure:  # noqa: BLE001 - raised again by _slice
+            self._fail(failure)
+            return 0
+
+    return call
+
+
+class _Why(Enum):
+    """Why the engine was stopped from inside a hook."""
+
+    NOTHING = 0
+    EARLY_FETCH = 1
+    LATE_FETCH = 2
+    UNDO = 3
+    GAP = 4
+    NEW_HOOK = 5
+    SHUTDOWN = 6
+
+
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    """An instruction to be undone and answered with a fault: state before it, step count, vector and error code."""
+
+    env: bytes
+    count: int
+    vector: int
+    error_code: int
+
+
+def _no_tsc() -> int:
+    return 0
+
+
+class Cpu:
+    """One emulated i386 over `memory`. Not thread-safe; one engine per Cpu.
+
+    Raises EngineMisfit when the installed engine is not the one whose behaviour is known.
+    """
+
+    def __init__(self, memory: PhysicalMemory, read_tsc: Callable[[], int] = _no_tsc) -> None:
+        if unicorn.__version__ != ENGINE_VERSION:
+            raise EngineMisfit(f"unicorn {unicorn.__version__} is installed, {ENGINE_VERSION} is needed")
+        self.memory = memory
+        self.read_tsc = read_tsc
+        self.direct_traps: dict[int, int] = {}
+        self._uc = self._new_engine()
+        self._handle: int = self._uc._uch.value
+        self._keep: list[Any] = []
+        self._layout = self._find_layout()
+        self.env = Env.from_address(self._layout.env)
+        self._counter = _u64.from_address(self._layout.counter)
+        self._budget = _u64.from_address(self._layout.budget)
+        self._flags = ctypes.c_uint64()
+        self._delivery = Delivery(self.env, memory, self.eflags)
+        self._gaps = GapFinder()
+        self._hooked: set[int] = set()
+        self._code_pages: set[int] = set()
+        self._exits: tuple[int, ...] = ()
+        self._why = _Why.NOTHING
+        self._failure: BaseException | None = None
+        self._refused: _Refused | None = None
+        self._fetch_faults = self._repeated = self._done = 0
+        self._saved = (0, 0)
+        self._counted_out = self._stale = False
+        self._gap_callback = _CODE(self._on_gap)
+        self._install_hooks()
+
+    # ---- construction -------------------------------------------------------------------------
+
+    def _new_engine(self) -> Any:
+        engine = unicorn.Uc(uc_const.UC_ARCH_X86, uc_const.UC_MODE_32)
+        engine.ctl_set_cpu_model(x86_const.UC_CPU_X86_COREDUO)
+        start = ctypes.addressof(ctypes.c_char.from_buffer(self.memory.mapping))
+        engine.mem_map_ptr(self.memory.base, self.memory.size, uc_const.UC_PROT_ALL, start)
+        engine.ctl_exits_enabled(True)
+        engine.ctl_set_exits([])
+        return engine
+
+    def _find_layout(self) -> Layout:
+        """Locate the engine's structures by running jumps: it reports blocks only once one has run to its end."""
+        start = self.memory.base + _PROBE
+        before = self.memory.read(start, 64)
+        self.memory.write(start, b"\xeb\x00" * 32)
+        reader = SelfReader()
+        try:
+            cpu, env = find_env(reader, self._handle, self._plant)
+            counter = find_counter(
+                reader, self._handle, lambda n: self._uc.emu_start(start, 0, count=n)
+            )
+            cache = find_jump_cache(reader, cpu, env, (start, start + 2, start + 6))
+        finally:
+            reader.close()
+            self.memory.write(start, before)
+        self._uc.ctl_flush_tb()
+        return Layout(env, counter, counter + 8, cache)
+
+    def _plant(self, number: int) -> bytes:
+        """Write recognisable values into the first four registers; returns them as the engine keeps them."""
+        values = [0x51110000 * number + at & 0xFFFFFFFF for at in range(4)]
+        for name, value in zip(("EAX", "ECX", "EDX", "EBX"), values, strict=True):
+            self._uc.reg_write(getattr(x86_const, f"UC_X86_REG_{name}"), value)
+        return b"".join(value.to_bytes(8, "little") for value in values)
+
+    def _install_hooks(self) -> None:
+        self._hook(uc_const.UC_HOOK_INTR, _INTR(self._on_interrupt))
+        self._hook(uc_const.UC_HOOK_INSN_INVALID, _INVALID(self._on_invalid))
+        self._hook(uc_const.UC_HOOK_EDGE_GENERATED, _EDGE(self._on_block))
+        for instruction, callback in (
+            (x86_const.UC_X86_INS_IN, _IN(self._on_in)),
+            (x86_const.UC_X86_INS_OUT, _OUT(self._on_out)),
+            (x86_const.UC_X86_INS_SYSENTER, _SYSCALL(self._on_sysenter)),
+            (x86_const.UC_X86_INS_SYSCALL, _SYSCALL(self._on_syscall)),
+            (x86_const.UC_X86_INS_CPUID, _CPUID(self._on_cpuid)),
+            (x86_const.UC_X86_INS_RDTSC, _CPUID(self._on_rdtsc)),
+        ):
+            self._hook(uc_const.UC_HOOK_INSN, callback, instruction=instruction)
+
+    def _hook(
+        self, kind: int, callback: Any, begin: int = 1, end: int = 0, instruction: int = 0
+    ) -> None:
+        self._keep.append(callback)
+        hook = ctypes.c_size_t()
+        status = uclib.uc_hook_add(
+            ctypes.c_void_p(self._handle),
+            ctypes.byref(hook),
+            ctypes.c_int(kind),
+            ctypes.cast(callback, _ptr),
+            None,
+            _u64(begin),
+            _u64(end),
+            ctypes.c_int(instruction),
+        )
+        if status:
+            raise EngineMisfit(f"the CPU engine refused hook {kind} ({instruction}): error {status}")
+
+    # ---- state --------------------------------------------------------------------------------
+
+    def eflags(self) -> int:
+        """The full EFLAGS."""
+        env = self.env
+        if env.cc_op == FLAGS_ARE_EXPLICIT:
+            direction = Eflags.DF if env.df < 0 else 0
+            return int(env.eflags & ~(_FLAG_BITS | Eflags.DF) | env.cc_src | direction) & 0xFFFFFFFF
+        _REG_READ(self._handle, x86_const.UC_X86_REG_EFLAGS, ctypes.byref(self._flags))
+        return self._flags.value & 0xFFFFFFFF
+
+    def state(self) -> CpuState:
+        """The architectural state as a value."""
+        return read_state(self.env, self.eflags())
+
+    def restore(self, state: CpuState) -> None:
+        """Put the CPU into `state`; memory is the caller's business. Drops all cached translations."""
+        write_state(self.env, state)
+        self._uc.reg_write(x86_const.UC_X86_REG_FPCW, state.fpu[2])
+        self._uc.reg_write(x86_const.UC_X86_REG_MXCSR, state.mxcsr)
+        self.flush()
+
+    def flush(self) -> None:
+        """Forget cached translations of addresses and code. Changes no architectural state."""
+        self._set_exits(())
+        self._flush_code()
+        self.flush_tlb()
+
+    def _flush_code(self) -> None:
+        self._uc.ctl_flush_tb()
+        self._code_pages.clear()
+
+    def flush_tlb(self) -> None:
+        """Forget cached address translations, after page tables changed from outside."""
+        _CONTROL(self._handle, _FLUSH_TLB)
+
+    def address_space(self) -> AddressSpace:
+        """How linear addresses are translated at this moment."""
+        cr = self.env.cr
+        return AddressSpace(cr[3], bool(cr[0] & Cr0.PG), bool(cr[4] & Cr4.PSE))
+
+    def read_linear(self, address: int, count: int) -> bytes:
+        """Up to `count` bytes at a linear address, without any effect; short where unmapped."""
+        return peek_bytes(self.memory, self.address_space(), address, count)
+
+    @property
+    def eip(self) -> int:
+        """Instruction pointer."""
+        return int(self.env.eip & 0xFFFFFFFF)
+
+    @property
+    def cpl(self) -> int:
+        """Current privilege level."""
+        return int(self.env.hflags & HF_CPL)
+
+    @property
+    def progress(self) -> int:
+        """Steps of the current `run` so far; inside a hook the step under way is included."""
+        count = min(self._counter.value, self._budget.value)
+        return self._done + int(count) - self._repeated + self._fetch_faults
+
+    def check(self) -> int:
+        """A checksum of the registers below 251, such that a change of one register by one changes it."""
+        total = self.eflags() & 0xFFF
+        for weight, value in enumerate(self.env.regs[:8], start=2):
+            total += weight * (value & 0xFFFFFFFF)
+        return int(total % 251)
+
+    # ---- asynchronous delivery ----------------------------------------------------------------
+
+    def interruptible(self, vector: int) -> bool:
+        """Whether a hardware interrupt or NMI (vector 2) would be taken now."""
+        return interruptible(self.env, vector)
+
+    def take_interrupt(self, vector: int) -> None:
+        """Deliver a hardware interrupt: one step of its own. Raises CpuShutdown."""
+        assert self.interruptible(vector)
+        self._delivery.deliver(vector, source=Source.HARDWARE)
+
+    # ---- running ------------------------------------------------------------------------------
+
+    def run(self, budget: int) -> Exit:
+        """Execute at most `budget` (> 0) steps. A step that faults is delivered within it."""
+        self._done = 0
+        idle = 0
+        while self._done < budget:
+            self._forget_changed_code()
+            steps = self._slice(budget - self._done)
+            kind = self._after(steps)
+            if kind is not None:
+                return Exit(self._done, kind)
+            idle = 0 if steps else idle + 1
+            if idle > _PATIENCE:
+                self.flush()
+            if idle > 2 * _PATIENCE:
+                raise EngineMisfit(f"the CPU engine makes no progress at eip {self.eip:#010x}")
+        return Exit(self._done, ExitKind.BUDGET)
+
+    def _slice(self, budget: int) -> int:
+        """One call of the engine; returns the steps that it made and adds them to `_done`."""
+        env = self.env
+        self._saved = (env.cr[2], env.error_code)
+        status = _EMU_START(self._handle, env.eip + env.segs[CS].base & 0xFFFFFFFF, 0, 0, budget)
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise failure
+        if status:
+            raise EngineMisfit(f"the CPU engine stopped at {self.eip:#010x}: {unicorn.UcError(status)}")
+        if self._exits:
+            self._restore_fault_registers()
+        counter, limit = self._counter.value, self._budget.value
+        self._counted_out = counter > limit
+        counted = min(counter, limit) if self._refused is None else self._refused.count
+        steps = int(counted) - self._repeated + self._fetch_faults
+        self._counter.value = self._repeated = self._fetch_faults = 0
+        self._done += steps
+        return steps
+
+    def _after(self, steps: int) -> ExitKind | None:
+        """Finish what a hook left to be done outside the engine."""
+        why, self._why = self._why, _Why.NOTHING
+        if self._stale:
+            self._stale = False
+            self._flush_code()
+        try:
+            match why:
+                case _Why.EARLY_FETCH:
+                    self._cross_page()
+                case _Why.UNDO:
+                    self._refuse()
+                case _Why.GAP:
+                    self._fill_gap()
+                case _Why.SHUTDOWN:
+                    return ExitKind.SHUTDOWN
+                case _Why.NOTHING if steps and self._stands_behind_hlt():
+                    return ExitKind.HALT
+                case _ if self._exits:
+                    self._pass_exit()
+        except CpuShutdown:
+            return ExitKind.SHUTDOWN
+        return None
+
+    def _stands_behind_hlt(self) -> bool:
+        if self._counted_out or self.env.hflags & HF_CPL:
+            return False
+        at = self.env.eip + self.env.segs[CS].base - 1 & 0xFFFFFFFF
+        return self.read_linear(at, 1) == b"\xf4"
+
+    def _forget_changed_code(self) -> None:
+        """Drop translations when Python wrote to a page that holds translated code."""
+        written = self.memory.written
+        if written:
+            if not self._code_pages.isdisjoint(written):
+                self._flush_code()
+            written.clear()
+
+    # ---- fetch faults at the end of a page ----------------------------------------------------
+
+    def _linear_eip(self) -> int:
+        return int(self.env.eip + self.env.segs[CS].base & 0xFFFFFFFF)
+
+    def _cross_page(self) -> None:
+        """Make the translator stop at every instruction boundary in the last bytes of this page."""
+        here = self._linear_eip()
+        end = (here & PAGE_MASK) + PAGE_SIZE
+        self._set_exits(tuple(a for a in range(end - MAX_INSTRUCTION, end + 1) if a > here))
+        self._drop_blocks(end - MAX_INSTRUCTION, end)
+
+    def _pass_exit(self) -> None:
+        """The engine stopped at one of our exits: go on to the next, or leave the page."""
+        here = self._linear_eip()
+        if here == self._exits[-1]:
+            end = self._exits[-1]
+            self._set_exits(())
+            self._drop_blocks(end - MAX_INSTRUCTION, end)
+            self._drop_blocks(end, end + 1)
+        elif here in self._exits:
+            self._cross_page()
+
+    def _set_exits(self, exits: tuple[int, ...]) -> None:
+        if exits != self._exits:
+            self._exits = exits
+            self._uc.ctl_set_exits(list(exits))
+
+    def _drop_blocks(self, begin: int, end: int) -> None:
+        """Drop translated blocks that touch a range of one page; the engine's call disturbs fault registers."""
+        if peek(self.memory, self.address_space(), begin) is None:
+            return
+        env = self.env
+        kept = env.cr[2], env.error_code, env.retaddr
+        self._uc.ctl_remove_cache(begin, end)
+        env.cr[2], env.error_code, env.retaddr = kept
+        env.old_exception = EMPTY_EXCEPTION
+
+    def _is_early(self) -> bool:
+        """Whether the fetch fault just reported belongs to a later instruction than the one at EIP."""
+        here = self._linear_eip()
+        if here & PAGE_MASK == self.env.cr[2] & PAGE_MASK:
+            return False
+        end = (here & PAGE_MASK) + PAGE_SIZE
+        guarded = bool(self._exits) and self._exits[-1] == end
+        return not (guarded and here >= end - MAX_INSTRUCTION)
+
+    def _take_back(self, why: _Why) -> None:
+        """Undo what a fetch fault that must not be delivered now did to the fault registers."""
+        self._restore_fault_registers()
+        self._stop(why)
+
+    def _restore_fault_registers(self) -> None:
+        """Also needed after each call with exits set: the engine looks them up, and a failure shows in CR2."""
+        self.env.cr[2], self.env.error_code = self._saved
+        self.env.old_exception = EMPTY_EXCEPTION
+
+    # ---- hooks --------------------------------------------------------------------------------
+
+    def _stop(self, why: _Why) -> None:
+        self._why = why
+        _EMU_STOP(self._handle)
+
+    def _fail(self, failure: BaseException) -> None:
+        """Carry an exception over the engine's frames: `_slice` raises it again."""
+        if isinstance(failure, CpuShutdown):
+            self._stop(_Why.SHUTDOWN)
+            return
+        self._failure = failure
+        _EMU_STOP(self._handle)
+
+    @_guarded
+    def _on_interrupt(self, _uc: int, vector: int, _data: int) -> None:
+        env = self.env
+        env.old_exception = EMPTY_EXCEPTION
+        if vector == Vector.PF and not env.retaddr:
+            if self._counter.value >= self._budget.value:
+                self._take_back(_Why.LATE_FETCH)
+                return
+            if self._is_early():
+                self._take_back(_Why.EARLY_FETCH)
+                return
+            self._fetch_faults += 1
+            self._budget.value -= 1
+        elif vector != Vector.DB:
+            env.cc_op = FLAGS_ARE_EXPLICIT
+        if env.exception_is_int:
+            self._deliver(vector, source=Source.SOFTWARE)
+        else:
+            self._deliver(vector, env.error_code)
+
+    def _deliver(self, vector: int, error_code: int = 0, source: Source = Source.EXCEPTION) -> None:
+        env = self.env
+        back = self._software_length(vector) if source is Source.SOFTWARE else 0
+        entered = self._delivery.deliver(vector, error_code, source, back)
+        env.exception_is_int = 0
+        self._saved = (env.cr[2], env.error_code)
+        if env.hflags & HF_CPL:
+            self.direct_traps[entered] = self.direct_traps.get(entered, 0) + 1
+        self._forget_changed_code()
+
+    def _software_length(self, vector: int) -> int:
+        """Length of the software interrupt that ends at EIP: INT3 and INTO have one byte, INT n two."""
+        last = self.read_linear(self._linear_eip() - 2 & 0xFFFFFFFF, 2)
+        return 2 if last == bytes((0xCD, vector)) else 1
+
+    @_guarded
+    def _on_invalid(self, _uc: int, _data: int) -> bool:
+        self.env.old_exception = EMPTY_EXCEPTION
+        self.env.cc_op = FLAGS_ARE_EXPLICIT
+        code = self.read_linear(self._linear_eip(), MAX_INSTRUCTION)
+        at = skip_prefixes(code)
+        if code[at : at + 2] == _RDPMC:
+            self._deliver(Vector.GP)
+        elif code[at : at + 1] == _ICEBP:
+            self.env.eip += at + 1
+            self._deliver(Vector.DB)
+        else:
+            self._deliver(Vector.UD)
+        return True
+
+    @_guarded
+    def _on_block(self, _uc: int, block: Any, _before: Any, _data: int) -> None:
+        made = block[0]
+        pc, size = made.pc, made.size
+        if made.icount == 1 and self._layout.is_restart(pc):
+            self.env.cc_op = FLAGS_ARE_EXPLICIT
+            self._repeated += 1
+            self._budget.value = self._counter.value + 1
+            self._stale = True
+        self._note_code(pc, size)
+        new = [a for a in self._gaps.find(pc, self.read_linear(pc, size)) if a not in self._hooked]
+        for address in new:
+            self._hooked.add(address)
+            self._hook(uc_const.UC_HOOK_CODE, self._gap_callback, address, address)
+        if new:
+            self._stale = True
+            self._stop(_Why.NEW_HOOK)
+
+    def _note_code(self, pc: int, size: int) -> None:
+        space = self.address_space()
+        for address in {pc, pc + size - 1 & 0xFFFFFFFF if size else pc}:
+            physical = peek(self.memory, space, address)
+            if physical is not None:
+                self._code_pages.add(physical >> PAGE_SHIFT)
+
+    @_guarded
+    def _on_gap(self, _uc: int, address: int, _size: int, _data: int) -> None:
+        if self._counter.value > self._budget.value:
+            return
+        found = classify(self.read_linear(address, MAX_INSTRUCTION))
+        match found:
+            case (Gap.PORT_INPUT_STRING, opcode, _):
+                port = self.env.regs[EDX] & 0xFFFF
+                if not self._may_use_port(port, 1 if opcode == _INSB else 4):
+                    self._stop(_Why.GAP)
+            case (Gap.TRANSCENDENTAL, _, _) if not self.env.cr[0] & (Cr0.TS | Cr0.EM):
+                self._stop(_Why.GAP)
+
+    def _fill_gap(self) -> None:
+        found = classify(self.read_linear(self._linear_eip(), MAX_INSTRUCTION))
+        match found:
+            case (Gap.TRANSCENDENTAL, opcode, length):
+                transcendental(self.env, opcode)
+                self.env.eip = self.env.eip + length & 0xFFFFFFFF
+            case _:
+                self._deliver(Vector.GP)
+
+    @_guarded
+    def _on_in(self, _uc: int, port: int, size: int, _data: int) -> int:
+        self.env.cc_op = FLAGS_ARE_EXPLICIT
+        if not self._may_use_port(port, size):
+            self._undo(Vector.GP)
+        return 0xFFFFFFFF
+
+    @_guarded
+    def _on_out(self, _uc: int, port: int, size: int, _value: int, _data: int) -> None:
+        self.env.cc_op = FLAGS_ARE_EXPLICIT
+        if not self._may_use_port(port, size):
+            self._undo(Vector.GP)
+
+    @_guarded
+    def _on_sysenter(self, _uc: int, _data: int) -> None:
+        self.env.cc_op = FLAGS_ARE_EXPLICIT
+        self._undo(Vector.GP)
+
+    @_guarded
+    def _on_syscall(self, _uc: int, _data: int) -> None:
+        self.env.cc_op = FLAGS_ARE_EXPLICIT
+        self._undo(Vector.UD)
+
+    def _undo(self, vector: int) -> None:
+        """Remember the state before this instruction: the engine stops only behind it."""
+        if self._refused is None:
+            before = ctypes.string_at(self._layout.env, ENV_BYTES)
+            self._refused = _Refused(before, self._counter.value, vector, 0)
+        self._stop(_Why.UNDO)
+
+    def _refuse(self) -> None:
+        assert self._refused is not None
+        refused, self._refused = self._refused, None
+        ctypes.memmove(self._layout.env, refused.env, ENV_BYTES)
+        self._deliver(refused.vector, refused.error_code)
+
+    def _may_use_port(self, port: int, size: int) -> bool:
+        """IOPL, then the I/O permission bitmap of the TSS (SDM volume 1, 19.5)."""
+        env = self.env
+        if not env.cr[0] & Cr0.PE or env.hflags & HF_CPL <= (env.eflags & Eflags.IOPL) >> 12:
+            return True
+        offset = self.read_linear(env.tr.base + _IO_BITMAP & 0xFFFFFFFF, 2)
+        at = int.from_bytes(offset, "little") + port // 8
+        if len(offset) < 2 or at + 1 > env.tr.limit:
+            return False
+        bits = int.from_bytes(self.read_linear(env.tr.base + at & 0xFFFFFFFF, 2), "little")
+        return not bits >> port % 8 & (1 << size) - 1
+
+    @_guarded
+    def _on_cpuid(self, _uc: int, _data: int) -> int:
+        self.env.cc_op = FLAGS_ARE_EXPLICIT
+        regs = self.env.regs
+        regs[EAX], regs[EBX], regs[ECX], regs[EDX] = cpuid(regs[EAX] & 0xFFFFFFFF)
+        return 1
+
+    @_guarded
+    def _on_rdtsc(self, _uc: int, _data: int) -> int:
+        self.env.cc_op = FLAGS_ARE_EXPLICIT
+        if self._counter.value <= self._budget.value:
+            value = self.read_tsc()
+            self.env.regs[EAX], self.env.regs[EDX] = value & 0xFFFFFFFF, value >> 32 & 0xFFFFFFFF
+        return 1
+
+
+__all__ = ["ENGINE_VERSION", "Cpu", "Exit", "ExitKind"]

@@ -1,0 +1,103 @@
+"""The two-level page walk, done in Python where the CPU layer itself must touch memory by linear address.
+
+The engine walks page tables for instructions. Delivery of an interrupt (reading gates, pushing a frame) is ours, so
+it needs the same walk, with the same accessed and dirty bits set and the same page fault when it fails. Source: Intel
+SDM 3A 4.3 (32-bit paging) and 4.7 (error code).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hostvm.memory import PhysicalMemory
+from hostvm.x86 import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, PageFault, Pte
+
+_LARGE_PAGE_MASK = 0xFFC00000
+
+
+@dataclass(frozen=True, slots=True)
+class PageNotAccessible(Exception):  # noqa: N818 - what happened, not whose error
+    """A walk failed: linear address and the page-fault error code the CPU would report."""
+
+    address: int
+    error_code: int
+
+
+@dataclass(frozen=True, slots=True)
+class AddressSpace:
+    """How linear addresses are translated: page directory, whether paging is on, 4 MiB pages allowed."""
+
+    root: int
+    enabled: bool
+    large_pages: bool
+
+
+def translate(
+    memory: PhysicalMemory, space: AddressSpace, linear: int, *, write: bool, user: bool
+) -> int:
+    """Physical address of `linear`; sets accessed and dirty bits as a CPU with CR0.WP set does.
+
+    Raises PageNotAccessible.
+    """
+    if not space.enabled:
+        return linear
+    code = (PageFault.WRITE if write else 0) | (PageFault.USER if user else 0)
+    pde_address = (space.root & PAGE_MASK) + (linear >> 22 << 2)
+    pde = _entry(memory, pde_address, linear, code)
+    large = space.large_pages and pde & Pte.PSE
+    pte_address = pde_address if large else (pde & PAGE_MASK) + (linear >> PAGE_SHIFT & 0x3FF) * 4
+    pte = pde if large else _entry(memory, pte_address, linear, code)
+    allowed = pde & pte
+    if (write and not allowed & Pte.RW) or (user and not allowed & Pte.US):
+        raise PageNotAccessible(linear, code | PageFault.P)
+    _mark(memory, pde_address, pde, Pte.A)
+    _mark(memory, pte_address, pte if not large else pde, Pte.A | Pte.D if write else Pte.A)
+    if large:
+        return (pde & _LARGE_PAGE_MASK) | (linear & ~_LARGE_PAGE_MASK)
+    return (pte & PAGE_MASK) | (linear & (PAGE_SIZE - 1))
+
+
+def _entry(memory: PhysicalMemory, address: int, linear: int, code: int) -> int:
+    inside = memory.base <= address < memory.base + memory.size
+    entry = memory.read_u32(address) if inside else 0
+    if not entry & Pte.P:
+        raise PageNotAccessible(linear, code)
+    return entry
+
+
+def _mark(memory: PhysicalMemory, address: int, entry: int, bits: int) -> None:
+    if entry & bits != bits:
+        memory.write_u32(address, memory.read_u32(address) | bits)
+
+
+def peek(memory: PhysicalMemory, space: AddressSpace, linear: int) -> int | None:
+    """Physical address of `linear` whatever its protection, changing nothing; None where unmapped."""
+    if not space.enabled:
+        return linear
+    entry, shift = space.root, 22
+    for shift in (22, PAGE_SHIFT):
+        address = (entry & PAGE_MASK) + (linear >> shift & 0x3FF) * 4
+        if not memory.base <= address < memory.base + memory.size:
+            return None
+        entry = memory.read_u32(address)
+        if not entry & Pte.P:
+            return None
+        if shift == 22 and space.large_pages and entry & Pte.PSE:
+            return (entry & _LARGE_PAGE_MASK) | (linear & ~_LARGE_PAGE_MASK)
+    return (entry & PAGE_MASK) | (linear & (PAGE_SIZE - 1))
+
+
+def peek_bytes(memory: PhysicalMemory, space: AddressSpace, linear: int, count: int) -> bytes:
+    """Up to `count` bytes from `linear`; stops short at the first unmapped page."""
+    out = bytearray()
+    while len(out) < count:
+        at = linear + len(out) & 0xFFFFFFFF
+        physical = peek(memory, space, at)
+        if physical is None or not memory.base <= physical < memory.base + memory.size:
+            break
+        room = PAGE_SIZE - (at & (PAGE_SIZE - 1))
+        out += memory.read(physical, min(room, count - len(out)))
+    return bytes(out)
+
+
+__all__ = ["AddressSpace", "PageNotAccessible", "peek", "peek_bytes", "translate"]
