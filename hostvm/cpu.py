@@ -71,6 +71,9 @@ from hostvm.x87_unit import transcendental
 
 ENGINE_VERSION = "2.1.4"
 _FLAG_BITS = ARITHMETIC_FLAGS
+# Plain integers for the hooks: an IntFlag operation costs as much as ten of these.
+_PG, _PSE, _DF = int(Cr0.PG), int(Cr4.PSE), int(Eflags.DF)
+_PF, _DB = int(Vector.PF), int(Vector.DB)
 _RDPMC, _ICEBP, _INSB = b"\x0f\x33", b"\xf1", 0x6C
 _IO_BITMAP = 102
 _PATIENCE = 8
@@ -263,8 +266,8 @@ class Cpu:
         """The full EFLAGS."""
         env = self.env
         if env.cc_op == FLAGS_ARE_EXPLICIT:
-            direction = Eflags.DF if env.df < 0 else 0
-            return int(env.eflags & ~(_FLAG_BITS | Eflags.DF) | env.cc_src | direction) & 0xFFFFFFFF
+            direction = _DF if env.df < 0 else 0
+            return int(env.eflags & ~(_FLAG_BITS | _DF) | env.cc_src | direction) & 0xFFFFFFFF
         _REG_READ(self._handle, x86_const.UC_X86_REG_EFLAGS, ctypes.byref(self._flags))
         return self._flags.value & 0xFFFFFFFF
 
@@ -296,7 +299,7 @@ class Cpu:
     def address_space(self) -> AddressSpace:
         """How linear addresses are translated at this moment."""
         cr = self.env.cr
-        return AddressSpace(cr[3], bool(cr[0] & Cr0.PG), bool(cr[4] & Cr4.PSE))
+        return AddressSpace(cr[3], bool(cr[0] & _PG), bool(cr[4] & _PSE))
 
     def read_linear(self, address: int, count: int) -> bytes:
         """Up to `count` bytes at a linear address, without any effect; short where unmapped."""
@@ -488,7 +491,7 @@ class Cpu:
     def _on_interrupt(self, _uc: int, vector: int, _data: int) -> None:
         env = self.env
         env.old_exception = EMPTY_EXCEPTION
-        if vector == Vector.PF and not env.retaddr:
+        if vector == _PF and not env.retaddr:
             if self._counter.value >= self._budget.value:
                 self._take_back(_Why.LATE_FETCH)
                 return
@@ -497,7 +500,7 @@ class Cpu:
                 return
             self._fetch_faults += 1
             self._budget.value -= 1
-        elif vector != Vector.DB:
+        elif vector != _DB:
             env.cc_op = FLAGS_ARE_EXPLICIT
         if env.exception_is_int:
             self._deliver(vector, source=Source.SOFTWARE)

@@ -34,6 +34,8 @@ _HF_MP_SHIFT = 9
 _HF_OSFXSR = 1 << 22
 _DESC_BIG = 1 << 22
 _EFLAGS_IN_HFLAGS = int(Eflags.IOPL | Eflags.VM | Eflags.AC)
+_TF, _VM, _PE = int(Eflags.TF), int(Eflags.VM), int(Cr0.PE)
+_FPU_BITS, _OSFXSR = int(Cr0.MP | Cr0.EM | Cr0.TS), int(Cr4.OSFXSR)
 
 
 class Segment(NamedTuple):
@@ -146,16 +148,16 @@ def hflags_of(env: Env, shadow: bool) -> int:
     cr0, eflags = env.cr[0], env.eflags
     code, stack = env.segs[CS], env.segs[SS]
     flags = _HF_SOFTMMU | (HF_SHADOW if shadow else 0) | (eflags & _EFLAGS_IN_HFLAGS)
-    flags |= (cr0 & (Cr0.MP | Cr0.EM | Cr0.TS)) << _HF_MP_SHIFT - 1
-    flags |= _HF_TF if eflags & Eflags.TF else 0
-    flags |= _HF_OSFXSR if env.cr[4] & Cr4.OSFXSR else 0
-    if not cr0 & Cr0.PE:
+    flags |= (cr0 & _FPU_BITS) << _HF_MP_SHIFT - 1
+    flags |= _HF_TF if eflags & _TF else 0
+    flags |= _HF_OSFXSR if env.cr[4] & _OSFXSR else 0
+    if not cr0 & _PE:
         return int(flags | _HF_ADDSEG)
     flags |= _HF_PE | (stack.flags >> 13 & 3)
     flags |= _HF_CS32 if code.flags & _DESC_BIG else 0
     flags |= _HF_SS32 if stack.flags & _DESC_BIG else 0
     bases = env.segs[DS].base | env.segs[ES].base | stack.base
-    if eflags & Eflags.VM or not flags & _HF_CS32 or bases:
+    if eflags & _VM or not flags & _HF_CS32 or bases:
         flags |= _HF_ADDSEG
     return int(flags)
 

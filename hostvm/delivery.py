@@ -17,6 +17,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from hostvm.cpu_state import CS, ESP, HF2_NMI_BLOCKED, HF_CPL, HF_SHADOW, SS, hflags_of
 from hostvm.engine_layout import Env
@@ -41,6 +42,13 @@ from hostvm.x86 import (
 
 _CONTRIBUTORY = frozenset({Vector.DE, Vector.TS, Vector.NP, Vector.SS, Vector.GP})
 _DESC_PRESENT, _DESC_SEGMENT, _DESC_CODE = 1 << 15, 1 << 12, 1 << 11
+_PAIR = struct.Struct("<II")
+# Plain integers: this is the hottest path of a hypercall.
+_IF, _RF = int(Eflags.IF), int(Eflags.RF)
+_CLEARED = int(Eflags.TF | Eflags.NT | Eflags.RF | Eflags.VM)
+_PG, _PSE = int(Cr0.PG), int(Cr4.PSE)
+_INTERRUPT_GATE, _TRAP_GATE = int(GateType.INTERRUPT), int(GateType.TRAP)
+_NMI = int(Vector.NMI)
 _DESC_CONFORMING, _DESC_WRITABLE, _DESC_BIG = 1 << 10, 1 << 9, 1 << 22
 
 
@@ -65,8 +73,7 @@ class CpuShutdown(Exception):  # noqa: N818 - the CPU's own word for it
     """A fault while delivering a double fault: the processor stops for good."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Descriptor:
+class _Descriptor(NamedTuple):
     selector: int
     lo: int
     hi: int
@@ -123,7 +130,7 @@ class Delivery:
         code = self._code_segment(gate_selector(lo), ext)
         cpl = env.hflags & HF_CPL
         ring = cpl if code.hi & _DESC_CONFORMING else code.dpl
-        frame = [env.eip & 0xFFFFFFFF, env.segs[CS].selector, self._full_flags() & ~Eflags.RF]
+        frame = [env.eip & 0xFFFFFFFF, env.segs[CS].selector, self._full_flags() & ~_RF]
         if source is Source.EXCEPTION and vector in VECTORS_WITH_ERROR_CODE:
             frame.insert(0, error_code)
         if ring < cpl:
@@ -141,12 +148,10 @@ class Delivery:
     def _begin_handler(self, lo: int, hi: int, vector: int, source: Source) -> None:
         env = self._env
         env.eip = gate_offset(lo, hi)
-        cleared = Eflags.TF | Eflags.NT | Eflags.RF | Eflags.VM
-        if gate_type(hi) == GateType.INTERRUPT:
-            cleared |= Eflags.IF
-        env.eflags &= ~int(cleared) & 0xFFFFFFFF
+        cleared = _CLEARED | _IF if gate_type(hi) == _INTERRUPT_GATE else _CLEARED
+        env.eflags &= ~cleared & 0xFFFFFFFF
         env.hflags = hflags_of(env, shadow=False)
-        if vector == Vector.NMI and source is Source.HARDWARE:
+        if vector == _NMI and source is Source.HARDWARE:
             env.hflags2 |= HF2_NMI_BLOCKED
 
     def _gate(self, vector: int, source: Source, ext: int) -> tuple[int, int]:
@@ -154,8 +159,8 @@ class Delivery:
         code = vector * 8 + 2
         if vector * 8 + 7 > env.idt.limit:
             raise Fault(Vector.GP, code | ext)
-        lo, hi = struct.unpack("<II", self._read(env.idt.base + vector * 8, 8))
-        if gate_type(hi) not in (GateType.INTERRUPT, GateType.TRAP):
+        lo, hi = self._read_pair(env.idt.base + vector * 8)
+        if gate_type(hi) not in (_INTERRUPT_GATE, _TRAP_GATE):
             raise Fault(Vector.GP, code | ext)
         if source is Source.SOFTWARE and gate_dpl(hi) < env.hflags & HF_CPL:
             raise Fault(Vector.GP, code)
@@ -168,7 +173,7 @@ class Delivery:
         index = selector & 0xFFF8
         if index + 7 > table.limit:
             raise missing
-        return _Descriptor(selector, *struct.unpack("<II", self._read(table.base + index, 8)))
+        return _Descriptor(selector, *self._read_pair(table.base + index))
 
     def _code_segment(self, selector: int, ext: int) -> _Descriptor:
         code = (selector & 0xFFFC) | ext
@@ -188,7 +193,7 @@ class Delivery:
         at = 4 + ring * 8
         if at + 7 > tss.limit:
             raise Fault(Vector.TS, (tss.selector & 0xFFFC) | ext)
-        esp, selector = struct.unpack("<II", self._read(tss.base + at, 8))
+        esp, selector = self._read_pair(tss.base + at)
         selector &= 0xFFFF
         code = (selector & 0xFFFC) | ext
         if not selector & 0xFFFC:
@@ -213,55 +218,53 @@ class Delivery:
 
     def _space(self) -> AddressSpace:
         cr = self._env.cr
-        return AddressSpace(cr[3], bool(cr[0] & Cr0.PG), bool(cr[4] & Cr4.PSE))
+        return AddressSpace(cr[3], bool(cr[0] & _PG), bool(cr[4] & _PSE))
 
-    def _read(self, linear: int, count: int) -> bytes:
-        """System tables are read with supervisor rights whatever the ring."""
-        linear &= 0xFFFFFFFF
-        room = PAGE_SIZE - (linear & (PAGE_SIZE - 1))
-        try:
-            at = translate(self._memory, self._space(), linear, write=False, user=False)
-        except PageNotAccessible as failed:
-            raise Fault(Vector.PF, failed.error_code, failed.address) from None
-        if count <= room:
-            return self._memory.read(at, count)
-        return self._memory.read(at, room) + self._read(linear + room, count - room)
+    def _read_pair(self, linear: int) -> tuple[int, int]:
+        """Two words of a system table, which are read with supervisor rights whatever the ring."""
+        low, high = self._reach(linear & 0xFFFFFFFF, 8, write=False, user=False)
+        if high is None:
+            return _PAIR.unpack_from(self._memory.view, low[0] - self._memory.base)
+        return _PAIR.unpack(self._memory.read(*low) + self._memory.read(*high))
 
     def _push(self, frame: list[int], base: int, esp: int, flags: int, ring: int) -> int:
         """Store the frame (first word lowest) below `esp`; returns the new ESP. All or nothing."""
-        size = 4 * len(frame)
+        raw = struct.pack(f"<{len(frame)}I", *frame)
         mask = 0xFFFFFFFF if flags & _DESC_BIG else 0xFFFF
-        new = esp - size & mask
-        addresses = [base + (new + at & mask) & 0xFFFFFFFF for at in range(0, size, 4)]
-        places = [self._writable(address, ring) for address in addresses]
-        for (first, second), word in zip(places, frame, strict=True):
-            raw = (word & 0xFFFFFFFF).to_bytes(4, "little")
-            self._memory.write(first[0], raw[: first[1]])
-            if second[1]:
-                self._memory.write(second[0], raw[first[1] :])
+        new = esp - len(raw) & mask
+        low, high = self._reach(base + new & 0xFFFFFFFF, len(raw), write=True, user=ring == 3)
+        self._memory.write(low[0], raw[: low[1]])
+        if high is not None:
+            self._memory.write(high[0], raw[low[1] :])
         return esp & ~mask & 0xFFFFFFFF | new
 
-    def _writable(self, linear: int, ring: int) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Physical place(s) of a word on the stack as two (address, bytes) parts."""
-        room = min(4, PAGE_SIZE - (linear & (PAGE_SIZE - 1)))
+    def _reach(
+        self, linear: int, count: int, *, write: bool, user: bool
+    ) -> tuple[tuple[int, int], tuple[int, int] | None]:
+        """Physical (address, bytes) of a short range, in two parts where it crosses a page.
+
+        The higher part is looked at first: frames grow downwards, and so does the order of faults.
+        """
+        memory, space = self._memory, self._space()
+        room = PAGE_SIZE - (linear & 0xFFF)
         try:
-            first = translate(self._memory, self._space(), linear, write=True, user=ring == 3)
-            if room == 4:
-                return (first, 4), (0, 0)
-            after = linear + room & 0xFFFFFFFF
-            second = translate(self._memory, self._space(), after, write=True, user=ring == 3)
+            high = None
+            if count > room:
+                after = linear + room & 0xFFFFFFFF
+                high = translate(memory, space, after, write=write, user=user), count - room
+            low = translate(memory, space, linear, write=write, user=user)
         except PageNotAccessible as failed:
             raise Fault(Vector.PF, failed.error_code, failed.address) from None
-        return (first, room), (second, 4 - room)
+        return (low, min(room, count)), high
 
 
 def interruptible(env: Env, vector: int) -> bool:
     """Whether a hardware interrupt (or, for vector 2, an NMI) may be taken between these two instructions."""
     if env.hflags & HF_SHADOW:
         return False
-    if vector == Vector.NMI:
+    if vector == _NMI:
         return not env.hflags2 & HF2_NMI_BLOCKED
-    return bool(env.eflags & Eflags.IF)
+    return bool(env.eflags & _IF)
 
 
 __all__ = ["CpuShutdown", "Delivery", "Fault", "Source", "interruptible"]

@@ -8,11 +8,19 @@ SDM 3A 4.3 (32-bit paging) and 4.7 (error code).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from hostvm.memory import PhysicalMemory
 from hostvm.x86 import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, PageFault, Pte
 
 _LARGE_PAGE_MASK = 0xFFC00000
+# Plain integers: an IntFlag costs more per operation than the whole walk.
+_P, _RW, _US, _A, _D, _PSE = (
+    int(f) for f in (Pte.P, Pte.RW, Pte.US, Pte.A, Pte.D, Pte.PSE)
+)
+_FAULT_P, _FAULT_WRITE, _FAULT_USER = (
+    int(f) for f in (PageFault.P, PageFault.WRITE, PageFault.USER)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +31,7 @@ class PageNotAccessible(Exception):  # noqa: N818 - what happened, not whose err
     error_code: int
 
 
-@dataclass(frozen=True, slots=True)
-class AddressSpace:
+class AddressSpace(NamedTuple):
     """How linear addresses are translated: page directory, whether paging is on, 4 MiB pages allowed."""
 
     root: int
@@ -41,33 +48,33 @@ def translate(
     """
     if not space.enabled:
         return linear
-    code = (PageFault.WRITE if write else 0) | (PageFault.USER if user else 0)
+    code = (_FAULT_WRITE if write else 0) | (_FAULT_USER if user else 0)
     pde_address = (space.root & PAGE_MASK) + (linear >> 22 << 2)
     pde = _entry(memory, pde_address, linear, code)
-    large = space.large_pages and pde & Pte.PSE
-    pte_address = pde_address if large else (pde & PAGE_MASK) + (linear >> PAGE_SHIFT & 0x3FF) * 4
-    pte = pde if large else _entry(memory, pte_address, linear, code)
+    if space.large_pages and pde & _PSE:
+        pte_address, pte = pde_address, pde
+    else:
+        pte_address = (pde & PAGE_MASK) + (linear >> 12 & 0x3FF) * 4
+        pte = _entry(memory, pte_address, linear, code)
     allowed = pde & pte
-    if (write and not allowed & Pte.RW) or (user and not allowed & Pte.US):
-        raise PageNotAccessible(linear, code | PageFault.P)
-    _mark(memory, pde_address, pde, Pte.A)
-    _mark(memory, pte_address, pte if not large else pde, Pte.A | Pte.D if write else Pte.A)
-    if large:
+    if (write and not allowed & _RW) or (user and not allowed & _US):
+        raise PageNotAccessible(linear, code | _FAULT_P)
+    if not pde & _A:
+        memory.write_u32(pde_address, pde | _A)
+    wanted = _A | _D if write else _A
+    if pte & wanted != wanted:
+        memory.write_u32(pte_address, pte | wanted)
+    if pte_address == pde_address:
         return (pde & _LARGE_PAGE_MASK) | (linear & ~_LARGE_PAGE_MASK)
-    return (pte & PAGE_MASK) | (linear & (PAGE_SIZE - 1))
+    return (pte & PAGE_MASK) | (linear & 0xFFF)
 
 
 def _entry(memory: PhysicalMemory, address: int, linear: int, code: int) -> int:
     inside = memory.base <= address < memory.base + memory.size
     entry = memory.read_u32(address) if inside else 0
-    if not entry & Pte.P:
+    if not entry & _P:
         raise PageNotAccessible(linear, code)
     return entry
-
-
-def _mark(memory: PhysicalMemory, address: int, entry: int, bits: int) -> None:
-    if entry & bits != bits:
-        memory.write_u32(address, memory.read_u32(address) | bits)
 
 
 def peek(memory: PhysicalMemory, space: AddressSpace, linear: int) -> int | None:
@@ -80,9 +87,9 @@ def peek(memory: PhysicalMemory, space: AddressSpace, linear: int) -> int | None
         if not memory.base <= address < memory.base + memory.size:
             return None
         entry = memory.read_u32(address)
-        if not entry & Pte.P:
+        if not entry & _P:
             return None
-        if shift == 22 and space.large_pages and entry & Pte.PSE:
+        if shift == 22 and space.large_pages and entry & _PSE:
             return (entry & _LARGE_PAGE_MASK) | (linear & ~_LARGE_PAGE_MASK)
     return (entry & PAGE_MASK) | (linear & (PAGE_SIZE - 1))
 
