@@ -5,8 +5,9 @@ The engine caches translations of code, so a write from Python must be known to 
 notes the pages written for the CPU to look at before it runs again (cpu.py decides whether code was hit).
 
 `GuestMemory` is what lguest calls lgread and lgwrite: guest-physical addresses, checked against the Guest's limit, and
-a wrong address kills the Guest. The limit rule differs by generation: up to 3.2 a range that ends exactly at the limit
-is refused, later ones accept it. Source: seeds' core.c, lguest_address_ok.
+a wrong address kills the Guest. The limit rule differs by generation: up to 3.9 a range that ends exactly at the limit
+is refused, later ones accept it. `get_user` and `put_user` are the other way in, for structures whose address was
+checked once: no limit, and a failure is an answer instead of a death. Source: seeds' core.c, lguest_address_ok.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from __future__ import annotations
 import mmap
 import struct
 from typing import Protocol
+
+import numpy as np
 
 from hostvm.errors import GuestKilled
 from hostvm.units import GuestPhysical, HostPhysical
@@ -44,6 +47,18 @@ class PhysicalMemory:
         self.view[start:end] = data
         for page in range(address >> PAGE_SHIFT, (address + len(data) - 1 >> PAGE_SHIFT) + 1):
             self.written.add(page)
+
+    def used_pages(self) -> tuple[tuple[int, bytes], ...]:
+        """(page number, content) of every page that is not all zero, ascending."""
+        words = np.frombuffer(self.mapping, dtype=np.uint64).reshape(-1, PAGE_SIZE // 8)
+        used = np.flatnonzero(words.any(axis=1))
+        first = self.base >> PAGE_SHIFT
+        return tuple((first + int(page), words[page].tobytes()) for page in used)
+
+    def clear(self) -> None:
+        """Zero everything, and give the space back."""
+        self.mapping.madvise(mmap.MADV_DONTNEED)
+        self.written.update(range(self.base >> PAGE_SHIFT, self.base + self.size >> PAGE_SHIFT))
 
     def read_u32(self, address: int) -> int:
         """Little-endian word at a host-physical address."""
@@ -82,21 +97,43 @@ class GuestMemory(Protocol):
         """lgwrite of one word."""
         ...
 
+    def get_user(self, address: int) -> int | None:
+        """Word at a guest-physical address, whatever the limit; None if it cannot be reached."""
+        ...
+
+    def get_user_bytes(self, address: int, count: int) -> bytes | None:
+        """Bytes at a guest-physical address, whatever the limit; None if they cannot be reached."""
+        ...
+
+    def put_user(self, address: int, value: int) -> bool:
+        """Store a word, whatever the limit; False if it cannot be reached."""
+        ...
+
+    def put_user_byte(self, address: int, value: int) -> bool:
+        """Store a byte, whatever the limit; False if it cannot be reached."""
+        ...
+
 
 class BoundedMemory:
     """GuestMemory over a slice of PhysicalMemory: guest-physical 0 lies at `base`.
 
     `pfn_limit` is the number of guest-physical pages; `limit_is_exclusive` selects the older rule that refuses a range
-    ending exactly at the limit.
+    ending exactly at the limit. 2.6.23 does not print the length in the kill text of a word access.
     """
 
     def __init__(
-        self, physical: PhysicalMemory, base: HostPhysical, pfn_limit: int, limit_is_exclusive: bool
+        self,
+        physical: PhysicalMemory,
+        base: HostPhysical,
+        pfn_limit: int,
+        limit_is_exclusive: bool,
+        word_kill_names_length: bool = True,
     ) -> None:
         self.physical = physical
         self.base = base
         self.pfn_limit = pfn_limit
         self.limit_is_exclusive = limit_is_exclusive
+        self.word_kill_names_length = word_kill_names_length
 
     def ok(self, address: int, count: int) -> bool:
         """lguest_address_ok, in its 32-bit arithmetic."""
@@ -121,15 +158,44 @@ class BoundedMemory:
 
     def read_u32(self, address: int) -> int:
         """Word at a guest-physical address."""
-        return int.from_bytes(self.read(address, 4), "little")
+        if not self.ok(address, 4):
+            raise self._bad_word("read", address)
+        return self.physical.read_u32(self.base + address)
 
     def write_u32(self, address: int, value: int) -> None:
         """Store a word at a guest-physical address."""
-        self.write(address, (value & WORD_MASK).to_bytes(4, "little"))
+        if not self.ok(address, 4):
+            raise self._bad_word("write", address)
+        self.put_user(address, value)
+
+    def get_user(self, address: int) -> int | None:
+        """Word at a guest-physical address inside memory (unchecked)."""
+        return self.physical.read_u32(self.base + address)
+
+    def get_user_bytes(self, address: int, count: int) -> bytes | None:
+        """Bytes at a guest-physical address inside memory (unchecked)."""
+        return self.physical.read(self.base + address, count)
+
+    def put_user(self, address: int, value: int) -> bool:
+        """Store a word at a guest-physical address inside memory (unchecked)."""
+        if address & PAGE_SIZE - 1 > PAGE_SIZE - 4:
+            self.physical.write(self.base + address, (value & WORD_MASK).to_bytes(4, "little"))
+        else:
+            self.physical.write_u32(self.base + address, value & WORD_MASK)
+        return True
+
+    def put_user_byte(self, address: int, value: int) -> bool:
+        """Store a byte at a guest-physical address inside memory (unchecked)."""
+        self.physical.write(self.base + address, bytes((value,)))
+        return True
 
     def host_address(self, address: GuestPhysical) -> HostPhysical:
         """Where a guest-physical address lies on the machine's bus (unchecked)."""
         return HostPhysical(self.base + address)
+
+    def _bad_word(self, what: str, address: int) -> GuestKilled:
+        length = " len 4" if self.word_kill_names_length else ""
+        return GuestKilled(f"bad {what} address {address:#x}{length}")
 
 
 __all__ = ["BoundedMemory", "GuestMemory", "PhysicalMemory"]

@@ -1,0 +1,249 @@
+"""The generations of lguest, as data: what a Guest kernel of each expects from its Host.
+
+lguest never promised a stable interface; Guest and Host came from one tree. So each generation is one value here, and
+the rest of hostvm asks it instead of comparing versions. Where a field names a behaviour, the module that implements
+it says what the behaviour is. Generations that the Host does not carry out completely are described all the same, with
+`refused` saying why; `generation` does not hand them out.
+
+Source: lguest in Linux 2.6.23 to 4.0 (drivers/lguest, arch/x86/lguest, include/linux/lguest*.h). Read next:
+lguest_data.py for the shared page's layouts, quirks.py for bugs that all generations share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import Enum, auto
+from types import MappingProxyType
+
+from hostvm.errors import ConfigurationError
+from hostvm.lguest_data import (
+    LAYOUT_2_6_23,
+    LAYOUT_2_6_24,
+    LAYOUT_2_6_32,
+    LAYOUT_3_2,
+    DataLayout,
+)
+from hostvm.memory_map import SWITCHER_BASE
+from hostvm.x86 import Pte
+
+
+class Call(Enum):
+    """What a hypercall asks for; the number is the generation's."""
+
+    FLUSH_ASYNC = auto()
+    LGUEST_INIT = auto()
+    CRASH = auto()
+    SHUTDOWN = auto()
+    LOAD_GDT = auto()
+    NEW_PGTABLE = auto()
+    FLUSH_TLB = auto()
+    LOAD_IDT_ENTRY = auto()
+    SET_STACK = auto()
+    TS = auto()
+    SET_CLOCKEVENT = auto()
+    HALT = auto()
+    BIND_DMA = auto()
+    SEND_DMA = auto()
+    SET_PTE = auto()
+    SET_PGD = auto()
+    LOAD_TLS = auto()
+    NOTIFY = auto()
+    LOAD_GDT_ENTRY = auto()
+    SEND_INTERRUPTS = auto()
+
+
+class Translation(Enum):
+    """What a Guest's virtual addresses mean before it has given its own page tables."""
+
+    LAUNCHER_TABLES_AT_OFFSET = auto()
+    LAUNCHER_TABLES_IDENTITY = auto()
+    HOST_TABLES = auto()
+    LINEAR = auto()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Abi:
+    """One generation.
+
+    `hypercall_registers` gives call number and arguments in order; word i of a ring slot is argument `slot_order[i]`.
+    `forbidden_gpte` are flags that a Guest's page table entry must not have. `checks_switcher_first`: addresses in the
+    Switcher's range are turned down before any table is looked at. `checks_directory_always`: a Guest's directory
+    entry is vetted at each fault, not only when the shadow has none.
+    """
+
+    name: str
+    kernels: str
+    saved_registers: tuple[str, ...]
+    hypercall_registers: tuple[str, ...]
+    slot_order: tuple[int, ...]
+    hypercalls: Mapping[int, Call]
+    data: DataLayout
+    translation: Translation
+    null_pointer: str
+    cpuid_1_edx_mask: int
+    cpuid_1_ecx_mask: int = 0x2201
+    cpuid_1_edx_set: int = 0x2000
+    vmcall: bool = False
+    ring_drained_at_every_exit: bool = False
+    limit_is_exclusive: bool = True
+    word_kill_names_length: bool = True
+    switcher_address: int = SWITCHER_BASE
+    guest_pa_walks: bool = True
+    forbidden_gpte: int = Pte.PSE
+    first_root_is_chosen: bool = True
+    checks_switcher_first: bool = False
+    checks_directory_always: bool = False
+    idt_entries: int = 256
+    never_direct: frozenset[int] = frozenset({6, 7, 13, 14, 31})
+    default_gate_keeps_dpl: bool = True
+    port_skip_asks_ring: bool = True
+    port_read_by_width: bool = True
+    port_skip_knows_cli: bool = True
+    refused: str = ""
+
+    @property
+    def reserve_mem(self) -> int:
+        """Bytes at the top of the address space that the Guest must leave alone."""
+        return 2**32 - self.switcher_address
+
+
+_REGISTERS = (
+    *("eax", "ebx", "ecx", "edx", "esi", "edi", "ebp", "gs", "fs", "ds", "es"),
+    *("trapnum", "errcode", "eip", "cs", "eflags", "esp", "ss"),
+)
+_REGISTERS_2_6_23 = (
+    *("ebx", "ecx", "edx", "esi", "edi", "ebp", "gs", "eax", "fs", "ds", "es"),
+    *("trapnum", "errcode", "eip", "cs", "eflags", "esp", "ss"),
+)
+_COMMON_CALLS = {
+    0: Call.FLUSH_ASYNC,
+    1: Call.LGUEST_INIT,
+    4: Call.NEW_PGTABLE,
+    5: Call.FLUSH_TLB,
+    6: Call.LOAD_IDT_ENTRY,
+    7: Call.SET_STACK,
+    8: Call.TS,
+    9: Call.SET_CLOCKEVENT,
+    10: Call.HALT,
+    14: Call.SET_PTE,
+    15: Call.SET_PGD,
+    16: Call.LOAD_TLS,
+}
+
+
+def _calls(more: Mapping[int, Call]) -> Mapping[int, Call]:
+    return MappingProxyType(_COMMON_CALLS | dict(more))
+
+
+_2_6_24 = Abi(
+    name="2.6.24",
+    kernels="2.6.24",
+    saved_registers=_REGISTERS,
+    hypercall_registers=("eax", "edx", "ebx", "ecx"),
+    slot_order=(0, 2, 3, 1),
+    hypercalls=_calls({2: Call.CRASH, 3: Call.LOAD_GDT, 17: Call.NOTIFY}),
+    data=LAYOUT_2_6_24,
+    translation=Translation.LAUNCHER_TABLES_IDENTITY,
+    null_pointer="00000000",
+    cpuid_1_edx_mask=0x07808101,
+    forbidden_gpte=Pte.PSE | Pte.PWT,
+    first_root_is_chosen=False,
+    never_direct=frozenset({7, 13, 14, 31}),
+    default_gate_keeps_dpl=False,
+    port_read_by_width=False,
+    port_skip_knows_cli=False,
+)
+_2_6_23 = replace(
+    _2_6_24,
+    name="2.6.23",
+    kernels="2.6.23",
+    saved_registers=_REGISTERS_2_6_23,
+    slot_order=(0, 1, 2, 3),
+    hypercalls=_calls(
+        {2: Call.CRASH, 3: Call.LOAD_GDT, 12: Call.BIND_DMA, 13: Call.SEND_DMA},
+    ),
+    data=LAYOUT_2_6_23,
+    translation=Translation.LAUNCHER_TABLES_AT_OFFSET,
+    ring_drained_at_every_exit=True,
+    word_kill_names_length=False,
+    guest_pa_walks=False,
+    idt_entries=49,
+    port_skip_asks_ring=False,
+    refused="its devices are an lguest bus with DMA hypercalls, which this Host does not have",
+)
+_2_6_27 = replace(
+    _2_6_24,
+    name="2.6.27",
+    kernels="2.6.25 to 2.6.29",
+    hypercalls=_calls({2: Call.SHUTDOWN, 3: Call.LOAD_GDT, 17: Call.NOTIFY}),
+    cpuid_1_edx_mask=0x07808111,
+    forbidden_gpte=Pte.PSE,
+    default_gate_keeps_dpl=True,
+)
+_3_2 = Abi(
+    name="3.2",
+    kernels="2.6.38 to 3.9",
+    saved_registers=_REGISTERS,
+    hypercall_registers=("eax", "ebx", "ecx", "edx", "esi"),
+    slot_order=(0, 1, 2, 3, 4),
+    hypercalls=_calls(
+        {
+            2: Call.SHUTDOWN,
+            17: Call.NOTIFY,
+            18: Call.LOAD_GDT_ENTRY,
+            19: Call.SEND_INTERRUPTS,
+        }
+    ),
+    data=LAYOUT_3_2,
+    translation=Translation.LINEAR,
+    null_pointer="(null)",
+    cpuid_1_edx_mask=0x07808151,
+)
+_2_6_37 = replace(
+    _3_2,
+    name="2.6.37",
+    kernels="2.6.33 to 2.6.37",
+    data=LAYOUT_2_6_32,
+    translation=Translation.HOST_TABLES,
+    vmcall=True,
+    refused="its Host builds the Guest's first page tables and rewrites vmcall, which this one does not",
+)
+_2_6_32 = replace(
+    _2_6_37,
+    name="2.6.32",
+    kernels="2.6.30 to 2.6.32",
+    port_skip_knows_cli=False,
+)
+_3_10 = replace(
+    _3_2,
+    name="3.10",
+    kernels="3.10 to 4.0",
+    limit_is_exclusive=False,
+    checks_switcher_first=True,
+    checks_directory_always=True,
+)
+
+GENERATIONS: Mapping[str, Abi] = MappingProxyType(
+    {abi.name: abi for abi in (_2_6_23, _2_6_24, _2_6_27, _2_6_32, _2_6_37, _3_2, _3_10)}
+)
+DEFAULT_GENERATION = "3.2"
+
+
+def generation(name: str) -> Abi:
+    """The generation called `name`.
+
+    Raises ConfigurationError for one that does not exist or that the Host does not carry out.
+    """
+    abi = GENERATIONS.get(name)
+    known = ", ".join(each.name for each in GENERATIONS.values() if not each.refused)
+    if abi is None:
+        raise ConfigurationError(f"no lguest generation {name!r}; there are {known}")
+    if abi.refused:
+        raise ConfigurationError(
+            f"lguest {name} is not supported: {abi.refused}; there are {known}"
+        )
+    return abi
+
+
+__all__ = ["DEFAULT_GENERATION", "GENERATIONS", "Abi", "Call", "Translation", "generation"]

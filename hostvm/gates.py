@@ -1,0 +1,127 @@
+"""Gates: the Interrupt Descriptor Table that a Guest asks for, and what of it reaches the CPU.
+
+The Guest names a handler for each vector; the Host vets the gate and keeps it. In the CPU's own table every vector
+leads to a stub of the Switcher, which brings the Host back, except where the Guest's gate may stand there itself: that
+makes system calls cheap. A gate goes direct only if it is a trap gate, since an interrupt gate would have to clear a
+flag that the CPU knows nothing of, and only for vectors that the Host need not see: not page faults, protection faults,
+the FPU's trap and hypercalls. Of a gate that stays behind, its privilege level still counts: it decides who may use
+the vector with `int`.
+
+Source: lguest, drivers/lguest/interrupts_and_traps.c; Intel SDM 3A 6.11. Read next: interrupts_and_traps.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from hostvm.errors import GuestKilled
+from hostvm.memory import PhysicalMemory
+from hostvm.segments import GUEST_PL, KERNEL_CS, LGUEST_CS, Changed, Descriptor
+from hostvm.x86 import GATE_PRESENT, GateType, gate_type, pack_gate
+
+if TYPE_CHECKING:
+    from hostvm.lguest import Lguest
+
+FIRST_EXTERNAL_VECTOR = 32
+HYPERCALL_VECTOR = 31
+NORMAL_SYSCALL_VECTOR = 0x80
+_NEVER_THE_GUESTS = frozenset({2, 8, 15, HYPERCALL_VECTOR})
+_GATE_DPL = 0x6000
+_GATE_KEPT = 0xFFFFEF00
+_INTERRUPT_GATE = int(GateType.INTERRUPT)
+_TRAP_GATE = int(GateType.TRAP)
+
+
+def vetted_gate(lo: int, hi: int) -> Descriptor:
+    """The Guest's gate as the Host keeps it: its kernel's segment, and only what matters of the second word."""
+    if not hi & GATE_PRESENT:
+        return 0, 0
+    kind = gate_type(hi)
+    if kind not in (_INTERRUPT_GATE, _TRAP_GATE):
+        raise GuestKilled(f"bad IDT type {kind}")
+    return KERNEL_CS << 16 | (lo & 0xFFFF), hi & _GATE_KEPT
+
+
+def load_guest_idt_entry(guest: Lguest, vector: int, lo: int, hi: int) -> None:
+    """LOAD_IDT_ENTRY: the Guest's handler for `vector`. Four vectors are never the Guest's; those are ignored."""
+    if vector in _NEVER_THE_GUESTS:
+        return
+    guest.changed |= Changed.IDT.value
+    if vector >= len(guest.idt):
+        raise GuestKilled(f"Setting idt entry {vector}")
+    guest.idt[vector] = vetted_gate(lo, hi)
+
+
+def default_idt_entry(vector: int, handler: int, guest_hi: int | None = None) -> Descriptor:
+    """A gate into the Host's stub; with the privilege level of the Guest's gate, whose second word is `guest_hi`."""
+    lo, hi = pack_gate(LGUEST_CS, handler, _INTERRUPT_GATE, 0)
+    if vector == HYPERCALL_VECTOR:
+        hi |= GUEST_PL << 13
+    elif guest_hi is not None:
+        hi |= guest_hi & _GATE_DPL
+    return lo, hi
+
+
+def setup_default_idt_entries(memory: PhysicalMemory, idt: int, handlers: Sequence[int]) -> None:
+    """Fill the CPU's table at host-physical `idt` with gates into the Host's stubs."""
+    for vector, handler in enumerate(handlers):
+        _write_gate(memory, idt, vector, default_idt_entry(vector, handler))
+
+
+def copy_traps(guest: Lguest, memory: PhysicalMemory, idt: int, handlers: Sequence[int]) -> None:
+    """Bring the Guest's gates into the CPU's table at host-physical `idt`, where they may go direct."""
+    for vector, gate in _gates_for_cpu(guest, handlers):
+        _write_gate(memory, idt, vector, gate)
+
+
+def _gates_for_cpu(guest: Lguest, handlers: Sequence[int]) -> Iterator[tuple[int, Descriptor]]:
+    syscalls = {NORMAL_SYSCALL_VECTOR, guest.syscall_vector} - set(range(FIRST_EXTERNAL_VECTOR))
+    for vector in (*range(FIRST_EXTERNAL_VECTOR), *sorted(syscalls)):
+        if not direct_trap(guest, vector) or vector >= len(guest.idt):
+            continue
+        gate = guest.idt[vector]
+        if gate_type(gate[1]) != _TRAP_GATE:
+            kept = gate[1] if guest.abi.default_gate_keeps_dpl else None
+            gate = default_idt_entry(vector, handlers[vector], kept)
+        yield vector, gate
+
+
+def _write_gate(memory: PhysicalMemory, idt: int, vector: int, gate: Descriptor) -> None:
+    memory.write_u32(idt + vector * 8, gate[0])
+    memory.write_u32(idt + vector * 8 + 4, gate[1])
+
+
+def could_be_syscall(guest: Lguest, vector: int) -> bool:
+    """Whether `vector` is Linux's system call or the one that the Host was configured to allow."""
+    return vector in (NORMAL_SYSCALL_VECTOR, guest.syscall_vector)
+
+
+def check_syscall_vector(guest: Lguest) -> bool:
+    """Whether the vector that the Guest wants for system calls is one it may have."""
+    offset = guest.data.layout.syscall_vec
+    if offset is None:
+        return True
+    vector = guest.data.get(offset)
+    return vector is not None and could_be_syscall(guest, vector)
+
+
+def direct_trap(guest: Lguest, vector: int) -> bool:
+    """Whether `vector` may go straight into the Guest, if the gate allows."""
+    if vector >= FIRST_EXTERNAL_VECTOR and not could_be_syscall(guest, vector):
+        return False
+    return vector not in guest.abi.never_direct
+
+
+__all__ = [
+    "FIRST_EXTERNAL_VECTOR",
+    "HYPERCALL_VECTOR",
+    "NORMAL_SYSCALL_VECTOR",
+    "check_syscall_vector",
+    "copy_traps",
+    "default_idt_entry",
+    "direct_trap",
+    "load_guest_idt_entry",
+    "setup_default_idt_entries",
+    "vetted_gate",
+]

@@ -1,0 +1,67 @@
+"""Why the Guest stopped running, and what the Host does about it.
+
+The Switcher leaves the vector in `trapnum`: a trap of the Guest, a hypercall, or a real interrupt for the Host, whose
+handler has run by now. Most traps are either the Host's own doing and repaired here in silence (pages not yet mapped,
+port instructions, the FPU) or the Guest's affair and handed to its handler. A vector of 256 means that the Switcher
+itself faulted while it loaded the Guest's registers; nobody can have a handler for that.
+
+Vectors of 32 and above are taken for real interrupts, whatever raised them. So a system call whose gate may not go
+straight into the Guest, an interrupt gate say, does nothing at all: upstream's behaviour in these generations.
+
+Source: lguest, drivers/lguest/x86/core.c (lguest_arch_handle_trap). Read next: interrupts_and_traps.py.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hostvm.emulate_insn import emulate_insn
+from hostvm.errors import GuestKilled
+from hostvm.gates import FIRST_EXTERNAL_VECTOR, HYPERCALL_VECTOR
+from hostvm.interrupts_and_traps import deliver_trap
+from hostvm.printf import signed
+from hostvm.x86 import Vector
+
+if TYPE_CHECKING:
+    from hostvm.lguest import Lguest
+
+VECTORS = 256
+
+# Plain integers: this is compared on every exit.
+_PF, _GP, _NM = int(Vector.PF), int(Vector.GP), int(Vector.NM)
+
+
+def handle_trap(guest: Lguest, cr2: int) -> None:
+    """Deal with `trapnum`; `cr2` is the CPU's, which counts for a page fault only.
+
+    A hypercall is only marked as pending. Raises GuestKilled.
+    """
+    regs = guest.regs
+    vector = regs.trapnum
+    if vector == HYPERCALL_VECTOR:
+        guest.hcall = True
+        return
+    if FIRST_EXTERNAL_VECTOR <= vector < VECTORS:
+        return
+    if _repaired(guest, vector, cr2):
+        return
+    if not deliver_trap(guest, vector):
+        detail = guest.cr2 if vector == _PF else regs.errcode
+        raise GuestKilled(f"unhandled trap {signed(vector)} at {regs.eip:#x} ({detail:#x})")
+
+
+def _repaired(guest: Lguest, vector: int, cr2: int) -> bool:
+    if vector == _PF:
+        guest.cr2 = cr2
+        if guest.tables.demand_page(cr2, guest.regs.errcode):
+            return True
+        if guest.data.address is not None and not guest.data.put(guest.data.layout.cr2, cr2):
+            raise GuestKilled("Writing cr2")
+    elif vector == _GP:
+        return not guest.regs.errcode and emulate_insn(guest)
+    elif vector == _NM:
+        return not guest.ts
+    return False
+
+
+__all__ = ["handle_trap"]

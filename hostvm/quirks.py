@@ -1,0 +1,57 @@
+"""Upstream's bugs by name: a set flag behaves as lguest's source was written, a cleared one as it was meant.
+
+A Guest can see each of them, so the set in force belongs to a machine's configuration and never changes while it runs.
+`UPSTREAM`, all of them, is what a real Guest met. Bugs that differ from generation to generation are data in abi.py.
+"""
+
+from __future__ import annotations
+
+from enum import Flag, auto
+
+
+class Quirk(Flag):
+    """One bug each."""
+
+    MORE_ALWAYS_TRUE = auto()
+    """The Host thinks that another virtual interrupt always waits, so it never clears `irq_pending`.
+
+    Meant: `irq_pending` becomes zero when the last deliverable interrupt has been delivered.
+    """
+
+    IRET_EFLAGS = auto()
+    """Interrupts count as on when any bit of `irq_enabled` is set.
+
+    The Guest's iret stores a whole EFLAGS word there, 0x46 for a frame with interrupts off. Meant: bit 0x200 decides,
+    as it does for the flags that are pushed.
+    """
+
+    MISSING_GATE_WAKES = auto()
+    """A virtual interrupt without a gate still wakes a halted Guest, switches its interrupts on and writes the time.
+
+    Meant: an interrupt that cannot be delivered changes nothing.
+    """
+
+    STACK_TRANSLATED_ONCE = auto()
+    """A frame is pushed below the guest-physical address of the stack pointer, page boundary or not.
+
+    So it lands in the wrong page if the page below is not physically adjacent, and a stack pointer at the very end of
+    a mapping needs the page above mapped. Meant: every word is pushed where its own address is mapped.
+    """
+
+    SET_PTE_SKIPS_DIRTY = auto()
+    """SET_PTE installs an entry with A set and D clear as writable, so the Guest never sees D when it writes.
+
+    Meant: without D the shadow entry is read-only, as after a read fault, and the first write sets D.
+    """
+
+    PORT_SKIP_WALKS_USER_EIP = auto()
+    """A protection fault in user mode has its EIP looked up before the ring is; an unmapped one kills the Guest.
+
+    Only user code that unmaps itself while it faults gets there. Meant: user mode is not the Host's business.
+    """
+
+
+UPSTREAM = ~Quirk(0)
+CORRECTED = Quirk(0)
+
+__all__ = ["CORRECTED", "UPSTREAM", "Quirk"]
