@@ -1,0 +1,175 @@
+"""The Launcher: a kernel file and a few wishes become a Guest's memory and the address of its first instruction.
+
+The kernel is a 32-bit ELF file, loaded where its physical addresses say, or a bzImage, which unpacks itself in the
+Guest. From the top of memory downwards lie the initial ramdisk and, for the older generations, page tables that map
+each address to itself; from 3.2 on the Host does without. At `memory`, just above what the Guest takes for its own, is
+the page that describes devices, so the Host lets the Guest go one page further than the Guest was told.
+
+Whatever the user's files contain, the outcome is a loaded Guest or a `ConfigurationError` of one line.
+
+Read next: guest/hello/head.S, where the Guest finds all this. Source: lguest's Launcher, main() and below.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+from hashlib import sha256
+
+from hostvm.abi import DEFAULT_GENERATION, generation
+from hostvm.elf_image import ELF_MAGIC, ElfImage, Segment, SymbolTable, parse_elf
+from hostvm.errors import ConfigurationError
+from hostvm.launcher_abi import (
+    BOOT_PARAMS,
+    BZIMAGE_LOAD_ADDRESS,
+    COMMAND_LINE,
+    COMMAND_LINE_SIZE,
+    boot_protocol,
+    pack_boot_params,
+    split_bzimage,
+)
+from hostvm.memory import PhysicalMemory
+from hostvm.units import GuestPhysical, HostPhysical
+from hostvm.x86 import PAGE_SHIFT, PAGE_SIZE, Pte
+
+DEFAULT_MEMORY = 64 << 20
+_ENTRIES = PAGE_SIZE // 4
+_IDENTITY_FLAGS = Pte.P | Pte.RW | Pte.US
+
+
+@dataclass(frozen=True, slots=True)
+class GuestConfig:
+    """A Guest as the user wants it. `kernel` and `initrd` are the files' contents; `name` is for messages only."""
+
+    kernel: bytes = field(repr=False)
+    command_line: str = ""
+    memory: int = DEFAULT_MEMORY
+    initrd: bytes = field(default=b"", repr=False)
+    abi: str = DEFAULT_GENERATION
+    name: str = "kernel"
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedGuest:
+    """A Guest ready to run. `pgdir` is the page directory that the Launcher made, where it makes one.
+
+    `pfn_limit` is the number of guest-physical pages that the Guest may name, its device pages included.
+    """
+
+    start: int
+    pfn_limit: int
+    initrd_start: int
+    initrd_size: int
+    pgdir: GuestPhysical | None
+    kernel_sha256: str
+    initrd_sha256: str
+    image: ElfImage | None = field(repr=False)
+
+    @property
+    def symbols(self) -> SymbolTable:
+        """Names in the kernel, by the addresses at which it is linked; empty for a bzImage."""
+        return SymbolTable(()) if self.image is None else self.image.symbols
+
+
+@dataclass(frozen=True, slots=True)
+class _Kernel:
+    start: int
+    segments: tuple[Segment, ...]
+    image: ElfImage | None
+
+
+def load_guest(memory: PhysicalMemory, base: HostPhysical, config: GuestConfig) -> LoadedGuest:
+    """Fill a Guest's memory, which begins at `base` and is all zero.
+
+    Raises ConfigurationError.
+    """
+    protocol = boot_protocol(generation(config.abi))
+    line = _command_line(config)
+    kernel = _read_kernel(config)
+    initrd_start = _initrd_start(config)
+    tables = _identity_tables(config.memory, initrd_start) if protocol.page_tables else []
+    free_end = min((address for address, _ in tables), default=initrd_start)
+    _check_fit(config, kernel, free_end)
+    for segment in kernel.segments:
+        memory.write(base + segment.paddr, segment.data)
+    parameters = pack_boot_params(protocol, config.memory, initrd_start, len(config.initrd))
+    memory.write(base + BOOT_PARAMS, parameters)
+    memory.write(base + COMMAND_LINE, line)
+    if config.initrd:
+        memory.write(base + initrd_start, config.initrd)
+    for address, table in tables:
+        memory.write(base + address, table)
+    return LoadedGuest(
+        start=kernel.start,
+        pfn_limit=(config.memory >> PAGE_SHIFT) + 1,
+        initrd_start=initrd_start if config.initrd else 0,
+        initrd_size=len(config.initrd),
+        pgdir=GuestPhysical(tables[0][0]) if tables else None,
+        kernel_sha256=sha256(config.kernel).hexdigest(),
+        initrd_sha256=sha256(config.initrd).hexdigest() if config.initrd else "",
+        image=kernel.image,
+    )
+
+
+def _command_line(config: GuestConfig) -> bytes:
+    line = config.command_line.encode("utf-8") + b"\0"
+    if len(line) > COMMAND_LINE_SIZE:
+        raise ConfigurationError(
+            f"the command line has {len(line) - 1} bytes; a Guest reads {COMMAND_LINE_SIZE - 1}"
+        )
+    return line
+
+
+def _read_kernel(config: GuestConfig) -> _Kernel:
+    if not config.kernel.startswith(ELF_MAGIC):
+        found = split_bzimage(config.kernel)
+        if found is None:
+            raise ConfigurationError(f"{config.name}: neither an ELF file nor a bzImage")
+        start, text = found
+        segment = Segment(BZIMAGE_LOAD_ADDRESS, BZIMAGE_LOAD_ADDRESS, text, len(text))
+        return _Kernel(start, (segment,), None)
+    image = parse_elf(config.name, config.kernel)
+    return _Kernel(image.entry, image.segments, image)
+
+
+def _initrd_start(config: GuestConfig) -> int:
+    """The ramdisk ends where memory ends, and begins on a page."""
+    if config.memory <= 0 or config.memory % PAGE_SIZE:
+        raise ConfigurationError(f"{config.memory} bytes of memory: not a number of whole pages")
+    room = -(-len(config.initrd) // PAGE_SIZE) * PAGE_SIZE
+    if room > config.memory:
+        raise ConfigurationError(
+            f"the initrd has {len(config.initrd) >> 20} MiB; the Guest has {config.memory >> 20} MiB"
+        )
+    return config.memory - room
+
+
+def _check_fit(config: GuestConfig, kernel: _Kernel, free_end: int) -> None:
+    needed = max(segment.paddr + segment.memsz for segment in kernel.segments)
+    if needed > free_end:
+        besides = " beside its initrd" if config.initrd else ""
+        raise ConfigurationError(
+            f"{config.name}: reaches up to {needed:#x}; "
+            f"{config.memory >> 20} MiB of memory are too little{besides}"
+        )
+    if kernel.start >= config.memory:
+        raise ConfigurationError(
+            f"{config.name}: starts at {kernel.start:#x}, which is no physical address in "
+            f"{config.memory >> 20} MiB of memory"
+        )
+
+
+def _identity_tables(memory: int, end: int) -> list[tuple[int, bytes]]:
+    """Page directory and page tables, at and below `end`, that map all memory to itself; the directory is first."""
+    pages = memory >> PAGE_SHIFT
+    count = -(-pages // _ENTRIES)
+    directory = end - PAGE_SIZE
+    first = directory - count * PAGE_SIZE
+    entries = range(_IDENTITY_FLAGS, memory + _IDENTITY_FLAGS, PAGE_SIZE)
+    packed = struct.pack(f"<{pages}I", *entries)
+    tables = [first + index * PAGE_SIZE for index in range(count)]
+    slots = struct.pack(f"<{count}I", *(table | _IDENTITY_FLAGS for table in tables))
+    return [(directory, slots), (first, packed)]
+
+
+__all__ = ["DEFAULT_MEMORY", "GuestConfig", "LoadedGuest", "load_guest"]

@@ -1,0 +1,325 @@
+"""The Host's side of the Switcher: putting its text and its pages where guest/switcher.S expects them.
+
+The Switcher is real machine code that the emulated CPU executes. Around it the Host keeps, for the one CPU there is,
+the two pages of `struct lguest_pages`. (i) *Set-up*, once: text copied, entry points relocated, descriptors of the
+descriptor tables, the Guest TSS, the default GDT and IDT entries. (ii) *The Switcher in a Guest's memory*: a page
+table for slot 1023 of each shadow directory. Its entries have Accessed and Dirty set from the start, so that the CPU
+never writes to a page table of ours. (iii) *Before each entry*, `copy_in_guest_info`: what differs between Guests.
+
+The double-fault TSS that lguest keeps in GDT entry 31 stays empty: lguest catches with it what the Host's own kernel
+does wrong in the Switcher; here that is a shutdown of the emulated CPU, which hostvm reports itself.
+
+Read next: guest/switcher.S, then host_tables.py. Source: lguest, drivers/lguest/core.c and segments.c.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import IntFlag
+from functools import cache
+from importlib.resources import files
+from typing import Protocol
+
+from hostvm.elf_image import ElfImage, parse_elf
+from hostvm.lguest_regs import REGS_SIZE
+from hostvm.memory import PhysicalMemory
+from hostvm.memory_map import (
+    CPU_PAGES,
+    CPU_STATE,
+    HOST_PGDIR,
+    LGUEST_PAGES,
+    LGUEST_STATE,
+    SWITCHER_BASE,
+    SWITCHER_SLOT,
+    SWITCHER_TEXT,
+)
+from hostvm.units import HostPhysical
+from hostvm.x86 import (
+    DESC_CODE,
+    DESC_DATA,
+    PAGE_SIZE,
+    GateType,
+    Pte,
+    gate_dpl,
+    pack_descriptor,
+    pack_gate,
+)
+
+GDT_ENTRIES = 32
+IDT_ENTRIES = 256
+TSS_SIZE = 104
+LGUEST_TRAP_ENTRY = 31
+GUEST_RING = 1
+
+LGUEST_CS = 0x50
+LGUEST_DS = 0x58
+TSS_SELECTOR = 0x80
+
+_TSS_AVAILABLE = 0x89
+_FLAT_LO = 0x0000FFFF
+_FLAT_HI = 0x000F0000
+
+_DESCRIPTOR = struct.Struct("<HI")
+_TSS_ESP0, _TSS_SS0, _TSS_ESP1, _TSS_SS1, _TSS_IO_BITMAP = 4, 8, 12, 16, 102
+
+
+@dataclass(frozen=True, slots=True)
+class PagesLayout:
+    """Offsets into `struct lguest_pages`, in the terms of guest/lguest_pages.h."""
+
+    regs: int = PAGE_SIZE - REGS_SIZE
+    regs_trapnum: int = 4068
+    host_cr3: int = 4096
+    host_idt_desc: int = 4100
+    host_gdt_desc: int = 4106
+    host_sp: int = 4112
+    guest_idt_desc: int = 4116
+    guest_gdt_desc: int = 4122
+    guest_tss: int = 4128
+    guest_idt: int = 4232
+    guest_gdt: int = 6280
+
+
+PAGES = PagesLayout()
+
+
+class Changed(IntFlag):
+    """What of a Guest must be copied into the state page before it runs again."""
+
+    IDT = 1
+    GDT = 2
+    GDT_TLS = 4
+    ALL = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Switcher:
+    """The Switcher's addresses where it runs; `default_idt_entries` are the entry points by vector."""
+
+    switch_to_guest: int
+    text: bytes
+    default_idt_entries: tuple[int, ...]
+
+
+@cache
+def shipped_image(name: str) -> ElfImage:
+    """One of the built images that come with hostvm, such as "switcher.elf"."""
+    image = files("hostvm").joinpath("guest", "images", name).read_bytes()
+    return parse_elf(name, image)
+
+
+def load_switcher(image: ElfImage, base: int = SWITCHER_BASE) -> Switcher:
+    """Take the Switcher out of its ELF file and relocate its entry points to `base`.
+
+    The text itself does not mind where it is: its jumps are relative. The addresses in the table are absolute.
+    """
+    start, end = image.address_of("start_switcher_text"), image.address_of("end_switcher_text")
+    offset = base - start
+    assert end - start <= PAGE_SIZE
+    table = image.bytes_at(image.address_of("default_idt_entries"), 4 * IDT_ENTRIES)
+    return Switcher(
+        switch_to_guest=image.address_of("switch_to_guest") + offset,
+        text=image.bytes_at(start, end - start),
+        default_idt_entries=tuple(entry + offset for (entry,) in struct.iter_unpack("<I", table)),
+    )
+
+
+def flat_descriptor(kind: int) -> tuple[int, int]:
+    """Two words of a DPL 0 segment over the whole address space; `kind` is DESC_CODE or DESC_DATA."""
+    return _FLAT_LO, kind | _FLAT_HI
+
+
+def tss_descriptor(address: int) -> tuple[int, int]:
+    """Two words of the descriptor of a TSS that is not running."""
+    return pack_descriptor(address, TSS_SIZE - 1, _TSS_AVAILABLE, 0)
+
+
+def default_idt_entry(
+    vector: int, handler: int, guest_entry: tuple[int, int] | None = None
+) -> tuple[int, int]:
+    """The gate that leads through the Switcher to the Host.
+
+    Only the hypercall may be triggered by the Guest kernel; of other vectors the Guest may have asked that its users
+    can trigger them, and then that privilege level (of `guest_entry`) is kept.
+    """
+    dpl = 0
+    if vector == LGUEST_TRAP_ENTRY:
+        dpl = GUEST_RING
+    elif guest_entry is not None:
+        dpl = gate_dpl(guest_entry[1])
+    return pack_gate(LGUEST_CS, handler, GateType.INTERRUPT, dpl)
+
+
+def set_up_switcher(
+    memory: PhysicalMemory,
+    switcher: Switcher,
+    host_gdt: tuple[int, int],
+    host_idt: tuple[int, int],
+) -> None:
+    """Fill the Switcher's text page and what is the same for all Guests of the CPU's pages.
+
+    `host_gdt` and `host_idt` are host-virtual address and size in bytes.
+    """
+    memory.write(SWITCHER_TEXT, switcher.text.ljust(PAGE_SIZE, b"\0"))
+    memory.write(CPU_PAGES, bytes(2 * PAGE_SIZE))
+    _write_table_register(memory, PAGES.host_gdt_desc, host_gdt)
+    _write_table_register(memory, PAGES.host_idt_desc, host_idt)
+    guest_gdt = LGUEST_PAGES + PAGES.guest_gdt, 8 * GDT_ENTRIES
+    guest_idt = LGUEST_PAGES + PAGES.guest_idt, 8 * IDT_ENTRIES
+    _write_table_register(memory, PAGES.guest_gdt_desc, guest_gdt)
+    _write_table_register(memory, PAGES.guest_idt_desc, guest_idt)
+    memory.write(CPU_PAGES + PAGES.guest_tss, guest_tss())
+    write_default_gdt_entries(memory, CPU_PAGES + PAGES.guest_gdt)
+    for vector, handler in enumerate(switcher.default_idt_entries):
+        entry = default_idt_entry(vector, handler)
+        write_descriptor(memory, CPU_PAGES + PAGES.guest_idt, vector, entry)
+
+
+def guest_tss() -> bytes:
+    """The TSS while a Guest runs: traps to ring 0 push onto the regs page, and no I/O port is allowed."""
+    tss = bytearray(TSS_SIZE)
+    struct.pack_into("<II", tss, _TSS_ESP0, LGUEST_STATE, LGUEST_DS)
+    struct.pack_into("<H", tss, _TSS_IO_BITMAP, TSS_SIZE)
+    return bytes(tss)
+
+
+def write_default_gdt_entries(memory: PhysicalMemory, gdt: int) -> None:
+    """The entries that no Guest can change: the Switcher's own segments and the TSS."""
+    write_descriptor(memory, gdt, LGUEST_CS >> 3, flat_descriptor(DESC_CODE))
+    write_descriptor(memory, gdt, LGUEST_DS >> 3, flat_descriptor(DESC_DATA))
+    tss = tss_descriptor(LGUEST_PAGES + PAGES.guest_tss)
+    write_descriptor(memory, gdt, TSS_SELECTOR >> 3, tss)
+
+
+def write_descriptor(
+    memory: PhysicalMemory, table: int, index: int, words: tuple[int, int]
+) -> None:
+    """Store two words as entry `index` of a descriptor table at a host-physical address."""
+    memory.write(table + 8 * index, struct.pack("<II", *words))
+
+
+def _write_table_register(memory: PhysicalMemory, offset: int, table: tuple[int, int]) -> None:
+    address, size = table
+    memory.write(CPU_PAGES + offset, _DESCRIPTOR.pack(size - 1, address))
+
+
+def switcher_pte_page(regs_page: HostPhysical, *, state_writable: bool = False) -> bytes:
+    """The page table that shows the Switcher: text, then `regs_page`, then the CPU's state page.
+
+    A Guest must not be able to write to the state page, or it could give itself any segment. To the Host it is
+    writable. All of it is the supervisor's, which on i386 includes a Guest kernel in ring 1.
+    """
+    seen = Pte.P | Pte.A
+    written = seen | Pte.RW | Pte.D
+    entries = (
+        SWITCHER_TEXT | seen,
+        regs_page | written,
+        CPU_STATE | (written if state_writable else seen),
+    )
+    return struct.pack("<3I", *entries).ljust(PAGE_SIZE, b"\0")
+
+
+def switcher_directory_entry(page_table: HostPhysical) -> int:
+    """What slot SWITCHER_SLOT of a page directory holds to show the Switcher."""
+    return page_table | Pte.P | Pte.RW | Pte.A
+
+
+def map_switcher(memory: PhysicalMemory, pgdir: HostPhysical, page_table: HostPhysical) -> None:
+    """Show the Switcher in a page directory."""
+    address = pgdir + 4 * SWITCHER_SLOT
+    entry = switcher_directory_entry(page_table)
+    if memory.read_u32(address) != entry:
+        memory.write_u32(address, entry)
+
+
+class GuestOnCpu(Protocol):
+    """What copy_in_guest_info must know of a Guest.
+
+    The `copy_` methods write into the tables at the host-physical address that they are given.
+    """
+
+    esp1: int
+    ss1: int
+    changed: int
+    switcher_page_table: HostPhysical
+
+    @property
+    def shadow_root(self) -> HostPhysical:
+        """Host-physical address of the shadow directory in use."""
+        ...
+
+    def copy_traps(self, idt: HostPhysical, default_idt_entries: Sequence[int]) -> None:
+        """Put the traps that may go directly into the Guest, and default gates for the others."""
+        ...
+
+    def copy_gdt(self, gdt: HostPhysical) -> None:
+        """Put all entries that the Guest can change."""
+        ...
+
+    def copy_gdt_tls(self, gdt: HostPhysical) -> None:
+        """Put the three thread-local entries."""
+        ...
+
+
+def copy_in_guest_info(
+    memory: PhysicalMemory,
+    guest: GuestOnCpu,
+    switcher: Switcher,
+    *,
+    ran_last: bool,
+    host_cr3: HostPhysical = HOST_PGDIR,
+) -> None:
+    """Prepare the CPU's pages for `guest`; `ran_last` tells whether it was this Guest that ran before."""
+    if not ran_last:
+        guest.changed = Changed.ALL
+    memory.write_u32(CPU_PAGES + PAGES.host_cr3, host_cr3)
+    map_switcher(memory, guest.shadow_root, guest.switcher_page_table)
+    tss = CPU_PAGES + PAGES.guest_tss
+    memory.write_u32(tss + _TSS_ESP1, guest.esp1)
+    memory.write_u32(tss + _TSS_SS1, guest.ss1)
+    copy_gdt = _gdt_copier(guest)
+    if guest.changed & Changed.IDT:
+        guest.copy_traps(HostPhysical(CPU_PAGES + PAGES.guest_idt), switcher.default_idt_entries)
+    if copy_gdt is not None:
+        copy_gdt(HostPhysical(CPU_PAGES + PAGES.guest_gdt))
+    guest.changed = 0
+
+
+def _gdt_copier(guest: GuestOnCpu) -> Callable[[HostPhysical], None] | None:
+    if guest.changed & Changed.GDT:
+        return guest.copy_gdt
+    if guest.changed & Changed.GDT_TLS:
+        return guest.copy_gdt_tls
+    return None
+
+
+__all__ = [
+    "GDT_ENTRIES",
+    "GUEST_RING",
+    "IDT_ENTRIES",
+    "LGUEST_CS",
+    "LGUEST_DS",
+    "LGUEST_TRAP_ENTRY",
+    "PAGES",
+    "TSS_SELECTOR",
+    "TSS_SIZE",
+    "Changed",
+    "GuestOnCpu",
+    "PagesLayout",
+    "Switcher",
+    "copy_in_guest_info",
+    "default_idt_entry",
+    "flat_descriptor",
+    "guest_tss",
+    "load_switcher",
+    "map_switcher",
+    "set_up_switcher",
+    "shipped_image",
+    "switcher_directory_entry",
+    "switcher_pte_page",
+    "tss_descriptor",
+    "write_default_gdt_entries",
+    "write_descriptor",
+]
