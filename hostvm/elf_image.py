@@ -1,8 +1,8 @@
 """32-bit x86 ELF files: what is loaded where, and which address has which name.
 
-Kernels come from users, so nothing in the file is believed: every offset is checked, and a file that does not fit is a
-`ConfigurationError` of one line. Only the parts that a loader and a debugger need are read: program headers, the
-symbol table, and raw sections. Source: System V ABI, chapters 4 and 5; Intel386 supplement.
+Kernels come from users, so nothing in the file is believed: every offset is checked, counts and names have a limit, and
+a file that does not fit is a `ConfigurationError` of one line. Only the parts that a loader and a debugger need are
+read: program headers and the symbol table. Source: System V ABI, chapters 4 and 5; Intel386 supplement.
 """
 
 from __future__ import annotations
@@ -27,11 +27,12 @@ _ET_EXEC = 2
 _EM_386 = 3
 _PT_LOAD = 1
 _SHT_SYMTAB = 2
+_MAX_PROGRAM_HEADERS = 64
+_MAX_NAME = 512
 _STT_OBJECT = 1
 _STT_FUNC = 2
 _STT_NOTYPE = 0
 _SHN_UNDEF = 0
-_SHN_ABS = 0xFFF1
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +142,8 @@ def parse_elf(name: str, image: bytes) -> ElfImage:
         raise ConfigurationError(f"{name}: an ELF file of type {kind}; want an executable (2)")
     if phnum and phentsize != _PROGRAM_HEADER.size:
         raise ConfigurationError(f"{name}: program headers of {phentsize} bytes; want 32")
+    if phnum > _MAX_PROGRAM_HEADERS:
+        raise ConfigurationError(f"{name}: {phnum} program headers; a kernel has a handful")
     offsets = (phoff + index * _PROGRAM_HEADER.size for index in range(phnum))
     headers = [_unpack(name, image, _PROGRAM_HEADER, at, "program header") for at in offsets]
     segments = tuple(_segment(name, image, header) for header in headers if header[0] == _PT_LOAD)
@@ -165,17 +168,17 @@ def _symbols(name: str, image: bytes) -> Iterator[Symbol]:
         _unpack(name, image, _SECTION_HEADER, shoff + index * shentsize, "section header")
         for index in range(shnum)
     ]
-    for section in sections:
-        if section[1] == _SHT_SYMTAB and section[6] < len(sections):
-            strings = sections[section[6]]
-            names = image[strings[4] : strings[4] + strings[5]]
-            yield from _symbols_of(image[section[4] : section[4] + section[5]], names)
+    table = next((section for section in sections if section[1] == _SHT_SYMTAB), None)
+    if table is not None and table[6] < len(sections):
+        strings = sections[table[6]]
+        names = image[strings[4] : strings[4] + strings[5]]
+        yield from _symbols_of(image[table[4] : table[4] + table[5]], names)
 
 
 def _symbols_of(table: bytes, names: bytes) -> Iterator[Symbol]:
     whole = len(table) // _SYMBOL.size * _SYMBOL.size
     for where, address, size, info, _, section in _SYMBOL.iter_unpack(table[:whole]):
-        end = names.find(b"\0", where)
+        end = names.find(b"\0", where, where + _MAX_NAME)
         wanted = info & 0xF in (_STT_NOTYPE, _STT_OBJECT, _STT_FUNC)
         if wanted and section != _SHN_UNDEF and where < end:
             yield Symbol(names[where:end].decode("ascii", "replace"), address, size)

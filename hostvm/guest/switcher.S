@@ -69,9 +69,12 @@ switch_to_guest:
         /* From here on this is the stack; if an NMI comes now, it pushes into the page's spare part. */
         leal    PAGES_REGS(%eax), %esp
 
-        /* The Guest's descriptor tables. Its code segment LGUEST_CS is the Host's too, so %cs stays good. */
-        lgdt    PAGES_GUEST_GDT_DESC(%eax)
+        /*
+         * The Guest's descriptor tables, the IDT first: its gate for an NMI uses LGUEST_CS, which is good in both GDTs,
+         * while the Host's gate names a segment that is of ring 1 in the Guest's GDT. %cs is LGUEST_CS already.
+         */
         lidt    PAGES_GUEST_IDT_DESC(%eax)
+        lgdt    PAGES_GUEST_GDT_DESC(%eax)
 
         /* The Guest's TSS, for its stack pointers. Only now can the state page still be written. */
         movl    $TSS_SELECTOR, %edx
@@ -113,6 +116,7 @@ switch_to_guest:
         /* Now the state page can be written: this frees the Guest's TSS for its next entry. */
         clear_tss_busy PAGES_GUEST_GDT, %eax
 
+        /* The other way round than before, for the same reason. */
         lgdt    PAGES_HOST_GDT_DESC(%eax)
         lidt    PAGES_HOST_IDT_DESC(%eax)
         movl    PAGES_HOST_SP(%eax), %esp

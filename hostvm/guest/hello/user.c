@@ -3,7 +3,8 @@
  * at first. What they compute depends on `loops` alone, never on when they were interrupted, so their checksums tell
  * whether the machine below them kept its promises.
  *
- * crunch: integers; a pseudo-random table over many pages, sorted into a CRC.
+ * crunch: integers; a pseudo-random table, its Collatz sequences and a CRC. Once a round a sum on the FPU, so that the
+ *         kernel has to keep two programs' FPU registers apart.
  * mix: the FPU, string moves, and stores that cross the end of a page into one that is not there yet.
  */
 #include "lguest.h"
@@ -91,6 +92,27 @@ static u32 collatz(u32 n)
     return steps;
 }
 
+/* The first word of a double: the end of its significand, where any error would show. */
+static u32 low_word(double value)
+{
+    union {
+        double number;
+        u32 words[2];
+    } bits = { .number = value };
+
+    return bits.words[0];
+}
+
+/* An average that gives each value half of the weight of the next. */
+static double average(const volatile u32 *values, u32 count)
+{
+    double result = 0;
+
+    for (u32 i = 0; i < count; i++)
+        result = (result + (double)(int)(values[i] >> 1)) / 2;
+    return result;
+}
+
 __attribute__((regparm(1), noreturn)) void crunch(u32 loops)
 {
     volatile u32 *table = (volatile u32 *)HEAP;
@@ -103,6 +125,7 @@ __attribute__((regparm(1), noreturn)) void crunch(u32 loops)
         }
         for (u32 i = 0; i < TABLE_WORDS; i += 16)
             checksum = crc(checksum, table[i] + collatz(table[i] >> 16));
+        checksum = crc(checksum, low_word(average(table, TABLE_WORDS)));
         report("crunch", round, loops, checksum);
         if (round % 4 == 0)
             syscall(SYS_SLEEP, 2, 0, 0);
