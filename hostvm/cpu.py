@@ -67,12 +67,13 @@ from hostvm.errors import EngineMisfit
 from hostvm.memory import PhysicalMemory
 from hostvm.paging import AddressSpace, peek, peek_bytes
 from hostvm.x86 import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, Cr0, Cr4, Eflags, Vector
-from hostvm.x87_unit import transcendental
+from hostvm.x87_unit import ERROR_SUMMARY, execute
 
 ENGINE_VERSION = "2.1.4"
 _FLAG_BITS = ARITHMETIC_FLAGS
 # Plain integers for the hooks: an IntFlag operation costs as much as ten of these.
 _PG, _PSE, _DF = int(Cr0.PG), int(Cr4.PSE), int(Eflags.DF)
+_TS, _HF_TS = int(Cr0.TS), 1 << 11
 _PF, _DB = int(Vector.PF), int(Vector.DB)
 _RDPMC, _ICEBP, _INSB = b"\x0f\x33", b"\xf1", 0x6C
 _IO_BITMAP = 102
@@ -328,6 +329,18 @@ class Cpu:
             total += weight * (value & 0xFFFFFFFF)
         return int(total % 251)
 
+    def set_task_switched(self, on: bool) -> None:
+        """Set or clear CR0.TS: whether the next use of the FPU traps."""
+        env = self.env
+        if bool(env.cr[0] & _TS) != on:
+            env.cr[0] ^= _TS
+            env.hflags ^= _HF_TS
+
+    def call_host(self, eip: int, eax: int, ebx: int) -> None:
+        """Go on at `eip` with two registers set: how the Host's turn ends."""
+        env = self.env
+        env.eip, env.regs[EAX], env.regs[EBX] = eip, eax, ebx
+
     # ---- asynchronous delivery ----------------------------------------------------------------
 
     def interruptible(self, vector: int) -> bool:
@@ -572,14 +585,16 @@ class Cpu:
                 port = self.env.regs[EDX] & 0xFFFF
                 if not self._may_use_port(port, 1 if opcode == _INSB else 4):
                     self._stop(_Why.GAP)
-            case (Gap.TRANSCENDENTAL, _, _) if not self.env.cr[0] & (Cr0.TS | Cr0.EM):
+            case (Gap.X87, _, _) if not self.env.cr[0] & (Cr0.TS | Cr0.EM):
                 self._stop(_Why.GAP)
 
     def _fill_gap(self) -> None:
         found = classify(self.read_linear(self._linear_eip(), MAX_INSTRUCTION))
         match found:
-            case (Gap.TRANSCENDENTAL, opcode, length):
-                transcendental(self.env, opcode)
+            case (Gap.X87, _, _) if self.env.fpus & ERROR_SUMMARY:
+                self._deliver(Vector.MF)
+            case (Gap.X87, opcode, length):
+                execute(self.env, opcode)
                 self.env.eip = self.env.eip + length & 0xFFFFFFFF
             case _:
                 self._deliver(Vector.GP)

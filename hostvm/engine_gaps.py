@@ -1,7 +1,7 @@
 """Instructions that the engine executes wrongly and never reports, found when it translates them.
 
-INS stores a zero before it asks for permission, and the x87 transcendentals take their last bits from the host's maths
-library. Both must be caught before they run. The engine tells of every block that it translates; a block with such
+INS stores a zero before it asks for permission. The x87 transcendentals take their last bits from the host's maths
+library, and the partial remainders are worked out in the host's double precision. Both must be caught before they run. The engine tells of every block that it translates; a block with such
 an opcode gets a code hook on that address, which costs nothing elsewhere. A byte pattern is a cheap first sieve; a
 disassembly of the block then says whether the pattern is an instruction. Where the disassembler gives up, the rest of
 the block is taken as suspect: a hook too many is harmless, because the hook looks at the instruction again.
@@ -16,9 +16,9 @@ from enum import Enum
 
 import capstone
 
-_SUSPECT = re.compile(rb"[\x6c\x6d]|\xd9[\xf0-\xf3\xf9\xfb\xfe\xff]")
+_SUSPECT = re.compile(rb"[\x6c\x6d]|\xd9[\xf0-\xf3\xf5\xf8\xf9\xfb\xfe\xff]")
 _PREFIXES = frozenset(b"\x26\x2e\x36\x3e\x64\x65\x66\x67\xf0\xf2\xf3")
-_TRANSCENDENTAL = frozenset(b"\xf0\xf1\xf2\xf3\xf9\xfb\xfe\xff")
+_X87 = frozenset(b"\xf0\xf1\xf2\xf3\xf5\xf8\xf9\xfb\xfe\xff")
 MAX_INSTRUCTION = 15
 
 
@@ -26,7 +26,7 @@ class Gap(Enum):
     """What kind of instruction stands at an address."""
 
     PORT_INPUT_STRING = "ins"
-    TRANSCENDENTAL = "x87 transcendental"
+    X87 = "x87 by the host's maths"
 
 
 def skip_prefixes(code: bytes) -> int:
@@ -42,8 +42,8 @@ def classify(code: bytes) -> tuple[Gap, int, int] | None:
     at = skip_prefixes(code)
     if at < len(code) and code[at] in b"\x6c\x6d":
         return Gap.PORT_INPUT_STRING, code[at], at + 1
-    if at + 1 < len(code) and code[at] == 0xD9 and code[at + 1] in _TRANSCENDENTAL:
-        return Gap.TRANSCENDENTAL, code[at + 1], at + 2
+    if at + 1 < len(code) and code[at] == 0xD9 and code[at + 1] in _X87:
+        return Gap.X87, code[at + 1], at + 2
     return None
 
 

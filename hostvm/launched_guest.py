@@ -1,0 +1,197 @@
+"""A Guest in its place: what the Launcher has set up for it, and what the machine does for its Host part.
+
+lguest's Host code (hostvm.lguest and its files) knows nothing of ticks, of the World or of where a page lies. This is
+the object between: it carries out the Guest's wishes through the machine (`HostServices`), and gives the Switcher what
+it copies into the CPU's pages (`GuestOnCpu`). The Launcher's side of a NOTIFY is here too, as long as the only device
+is the early console.
+
+Source: lguest, drivers/lguest/lguest_user.c and the Launcher. Read next: machine.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from hostvm.abi import Abi, generation
+from hostvm.gates import copy_traps
+from hostvm.launcher import LoadedGuest
+from hostvm.lguest import Lguest
+from hostvm.lguest_regs import LguestRegs
+from hostvm.memory import BoundedMemory, PhysicalMemory
+from hostvm.memory_map import guest_regs_page, guest_shadow_pool, guest_switcher_page_table
+from hostvm.observations import (
+    ConsoleOutput,
+    Hypercall,
+    IrqDelivered,
+    IrqRaised,
+    Observation,
+    TrapReflected,
+)
+from hostvm.page_pool import PagePool
+from hostvm.page_tables import ShadowPageTables
+from hostvm.segments import copy_gdt, copy_gdt_tls
+from hostvm.switcher import switcher_pte_page
+from hostvm.units import HostPhysical, Nanoseconds, Tick
+from hostvm.x86 import PAGE_SIZE
+
+_LONGEST_MESSAGE = 4096
+
+
+class Surroundings(Protocol):
+    """What a Guest needs of the machine: the tick of the step under way, the World's answers, an ear."""
+
+    @property
+    def step_tick(self) -> Tick:
+        """Tick at which the step under way began."""
+        ...
+
+    def clock(self, guest: int) -> Nanoseconds:
+        """Wall-clock time from the World."""
+        ...
+
+    def choose(self, guest: int, bound: int) -> int:
+        """A random choice from the World."""
+        ...
+
+    def observe(self, observation: Observation) -> None:
+        """Report to the World."""
+        ...
+
+    def timer_changed(self) -> None:
+        """A Guest's deadline changed."""
+        ...
+
+
+class LaunchedGuest:
+    """Guest `number` over `memory`, whose slice begins at `base`."""
+
+    tsc_khz = 0
+
+    def __init__(
+        self,
+        number: int,
+        surroundings: Surroundings,
+        memory: PhysicalMemory,
+        base: HostPhysical,
+        loaded: LoadedGuest,
+        abi_name: str,
+    ) -> None:
+        abi: Abi = generation(abi_name)
+        self.number = number
+        self.base = base
+        self.loaded = loaded
+        self._machine = surroundings
+        self._memory = memory
+        self.guest_memory = BoundedMemory(memory, base, loaded.pfn_limit, abi.limit_is_exclusive)
+        self.switcher_page_table = guest_switcher_page_table(number)
+        regs_page = guest_regs_page(number)
+        memory.write(self.switcher_page_table, switcher_pte_page(regs_page))
+        pool = PagePool(memory, *guest_shadow_pool(number))
+        self.tables = ShadowPageTables(
+            abi, self.guest_memory, pool, self.switcher_page_table, self.choose
+        )
+        self.regs = LguestRegs(memory, regs_page, abi.regs_order)
+        self.regs.initialize(loaded.start)
+        self.lguest = Lguest(number, abi, self.guest_memory, self.tables, self.regs, self)
+
+    # ---- HostServices: what lguest's Host code asks for ------------------------------------------
+
+    def wall_clock(self) -> Nanoseconds:
+        """Wall-clock time now."""
+        return self._machine.clock(self.number)
+
+    def choose(self, bound: int) -> int:
+        """A random choice in range(bound)."""
+        return self._machine.choose(self.number, bound)
+
+    def start_timer(self, deadline: Nanoseconds) -> None:
+        """The deadline itself stands in the Guest's state; the machine sets its hardware timer by it."""
+        self.lguest.timer = deadline
+        self._machine.timer_changed()
+
+    def cancel_timer(self) -> None:
+        """No deadline any more."""
+        self.lguest.timer = None
+        self._machine.timer_changed()
+
+    def hypercall_made(self, number: int, args: tuple[int, ...], queued: bool) -> None:
+        """Report a hypercall."""
+        tick = self._machine.step_tick
+        self._machine.observe(Hypercall(tick, self.number, number, args, queued))
+
+    def trap_reflected(self, vector: int, error_code: int, eip: int) -> None:
+        """Report a reflected trap."""
+        tick = self._machine.step_tick
+        self._machine.observe(TrapReflected(tick, self.number, vector, error_code, eip))
+
+    def irq_raised(self, irq: int) -> None:
+        """Report a virtual interrupt that became pending."""
+        self._machine.observe(IrqRaised(self._machine.step_tick, self.number, irq))
+
+    def irq_delivered(self, irq: int) -> None:
+        """Report a virtual interrupt that enters its handler."""
+        self._machine.observe(IrqDelivered(self._machine.step_tick, self.number, irq))
+
+    # ---- GuestOnCpu: what the Switcher's pages get -----------------------------------------------
+
+    @property
+    def esp1(self) -> int:
+        """The Guest kernel's stack pointer for direct traps."""
+        return self.lguest.esp1
+
+    @property
+    def ss1(self) -> int:
+        """The Guest kernel's stack segment for direct traps."""
+        return self.lguest.ss1
+
+    @property
+    def changed(self) -> int:
+        """What must be copied before the Guest runs again."""
+        return self.lguest.changed
+
+    @changed.setter
+    def changed(self, value: int) -> None:
+        self.lguest.changed = value
+
+    @property
+    def shadow_root(self) -> HostPhysical:
+        """The shadow page directory in use."""
+        return HostPhysical(self.tables.root)
+
+    def copy_traps(self, idt: HostPhysical, default_idt_entries: Sequence[int]) -> None:
+        """Fill the CPU's IDT."""
+        copy_traps(self.lguest, self._memory, idt, default_idt_entries)
+
+    def copy_gdt(self, gdt: HostPhysical) -> None:
+        """Fill the CPU's GDT."""
+        copy_gdt(self.lguest, self._memory, gdt)
+
+    def copy_gdt_tls(self, gdt: HostPhysical) -> None:
+        """Fill the thread-local entries of the CPU's GDT."""
+        copy_gdt_tls(self.lguest, self._memory, gdt)
+
+    # ---- the Launcher ----------------------------------------------------------------------------
+
+    def take_notify(self) -> None:
+        """The Launcher's read() returned a NOTIFY: below the Guest's own memory it is the early console."""
+        address, self.lguest.pending_notify = self.lguest.pending_notify, 0
+        text = self._string(address)
+        self._machine.observe(ConsoleOutput(self._machine.step_tick, self.number, text))
+
+    def _string(self, address: int) -> bytes:
+        """A NUL-terminated string in Guest memory; a page at a time, so that its end may be the memory's end."""
+        out = bytearray()
+        limit = self.loaded.pfn_limit * PAGE_SIZE
+        while len(out) < _LONGEST_MESSAGE and address < limit:
+            room = min(PAGE_SIZE - address % PAGE_SIZE, limit - address)
+            part = self._memory.read(self.base + address, room)
+            end = part.find(b"\0")
+            if end >= 0:
+                return bytes(out + part[:end])
+            out += part
+            address += room
+        return bytes(out[:_LONGEST_MESSAGE])
+
+
+__all__ = ["LaunchedGuest", "Surroundings"]

@@ -1,0 +1,384 @@
+"""The machine: Host, Switcher and Guests on one emulated CPU, moved forward step by step.
+
+A machine step is one tick: an instruction with whatever it causes synchronously, or one hardware interrupt taken, or
+one turn of the Host. The Host's turn is what the `hlt` in its loop does (guest/host.S): the CPU executes the hlt, Python
+acts, and the CPU goes on behind it into the Switcher. So the machine is (i) `run`, which cuts the way into stretches
+that nothing from outside interrupts; (ii) `_host_turn`, lguest's run_guest loop in its order; (iii) the interrupts of
+the hardware, which the Host hears of when one has thrown a Guest out or woken it from idleness.
+
+Nothing here reads a clock or draws a number: `World` is asked, at points that the machine's state alone determines.
+A Guest's mistake is a `GuestKilled`, raised anywhere below and caught here.
+
+Source: lguest, drivers/lguest/core.c (run_guest). Read next: launched_guest.py, then world.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+
+from hostvm.cpu import Cpu, ExitKind
+from hostvm.cpu_state import CpuState
+from hostvm.errors import GuestKilled
+from hostvm.handle_trap import handle_trap
+from hostvm.host_tables import HostStart, build_host_world
+from hostvm.hypercalls import do_hypercalls
+from hostvm.interrupts_and_traps import clock_expired, maybe_do_interrupt, set_interrupt
+from hostvm.launched_guest import LaunchedGuest
+from hostvm.launcher import GuestConfig, load_guest
+from hostvm.lguest import LguestState
+from hostvm.lguest_regs import TRAP_IN_SWITCHER
+from hostvm.memory import PhysicalMemory
+from hostvm.memory_digest import MemoryDigest, Range
+from hostvm.memory_map import (
+    HOST_AREA,
+    HOST_AREA_SIZE,
+    LGUEST_PAGES,
+    SHADOW_POOL,
+    guest_bases,
+    guest_slice_size,
+)
+from hostvm.observations import DirectTraps, EndReason, GuestEnded, Observation, StateDigest
+from hostvm.switcher import copy_in_guest_info
+from hostvm.units import Nanoseconds, Tick
+from hostvm.world import DEVICE_VECTOR, TIMER_VECTOR, World
+from hostvm.x86 import PAGE_SHIFT, PAGE_SIZE
+
+DIGEST_INTERVAL = 1 << 21
+MEMORY_DIGEST_EVERY = 16
+_FIRST_EXTERNAL_VECTOR = 32
+
+
+@dataclass(frozen=True, slots=True)
+class MachineConfig:
+    """What a machine is built from; equal configurations and Worlds give equal runs.
+
+    Register digests are reported every `digest_interval` ticks, memory digests with every `memory_digest_every`th.
+    """
+
+    guests: tuple[GuestConfig, ...]
+    digest_interval: int = DIGEST_INTERVAL
+    memory_digest_every: int = MEMORY_DIGEST_EVERY
+
+
+@dataclass(frozen=True, slots=True)
+class MachineState:
+    """Everything that decides how a machine goes on. `pages` are (page number, content) of all non-zero pages."""
+
+    tick: Tick
+    cpu: CpuState
+    guests: tuple[LguestState, ...]
+    entered: bool
+    current: int
+    last_guest: int
+    finished: bool
+    direct_traps: tuple[tuple[int, int], ...]
+    pages: tuple[tuple[int, bytes], ...]
+
+
+class Machine:
+    """A machine at power-on. Raises ConfigurationError when it cannot be built."""
+
+    def __init__(self, config: MachineConfig, world: World) -> None:
+        self.config = config
+        self.world = world
+        self.tick = Tick(0)
+        self.step_tick = Tick(0)
+        self.finished = False
+        bases = guest_bases([guest.memory for guest in config.guests])
+        top = bases[-1] + guest_slice_size(config.guests[-1].memory)
+        self.memory = PhysicalMemory(HOST_AREA, top - HOST_AREA)
+        self.cpu = Cpu(self.memory, self._read_tsc)
+        host = build_host_world(self.memory)
+        self._host_turn_done = host.host_turn_done
+        self._switcher = host.switcher
+        self.guests = tuple(
+            LaunchedGuest(
+                number, self, self.memory, base, load_guest(self.memory, base, guest), guest.abi
+            )
+            for number, (base, guest) in enumerate(zip(bases, config.guests, strict=True))
+        )
+        self._current = 0
+        self._last_guest = -1
+        self._entered = False
+        self._programmed: Nanoseconds | None = None
+        self._timers_moved = False
+        self._digest = MemoryDigest(self.memory, self._digest_ranges(bases))
+        self.cpu.restore(_power_on(host.start))
+
+    # ---- running ------------------------------------------------------------------------------
+
+    def run(self, until: Tick) -> None:
+        """Move forward to tick `until`, or to the end of the last Guest if that comes first."""
+        while self.tick < until and not self.finished:
+            horizon = self.world.horizon(self.tick)
+            if horizon <= self.tick:
+                if self._take_interrupt():
+                    continue
+                horizon = Tick(self.tick + 1)
+            self._stretch(min(until, horizon, self._next_digest()))
+
+    def _next_digest(self) -> Tick:
+        interval = self.config.digest_interval
+        return Tick((self.tick // interval + 1) * interval)
+
+    def _stretch(self, until: Tick) -> None:
+        """Run to `until` or to the Host's turn; nothing comes in on the way."""
+        start = self.tick
+        self.step_tick = start
+        done = self.cpu.run(until - start)
+        self.tick = Tick(start + done.steps)
+        match done.kind:
+            case ExitKind.HALT:
+                self.step_tick = Tick(self.tick - 1)
+                self._host_turn()
+            case ExitKind.SHUTDOWN:
+                self._end(self.guests[self._current], EndReason.KILLED, "CPU shutdown")
+        if self.tick % self.config.digest_interval == 0 and self.tick > start:
+            self._report()
+
+    def _take_interrupt(self) -> bool:
+        """Take the hardware interrupt whose line is up, if the CPU accepts it: a step of its own."""
+        vector = self.world.interrupt_line(self.tick)
+        if vector is None or not self.cpu.interruptible(vector):
+            return False
+        eip, check = self.cpu.eip, self.cpu.check()
+        self.world.interrupt_taken(self.tick, self._current, vector, eip, check)
+        self.step_tick = self.tick
+        self.cpu.take_interrupt(vector)
+        self.tick = Tick(self.tick + 1)
+        if self.tick % self.config.digest_interval == 0:
+            self._report()
+        return True
+
+    # ---- the Host's turn ----------------------------------------------------------------------
+
+    def _host_turn(self) -> None:
+        """What the Host does between leaving a Guest and entering one."""
+        while not self.finished:
+            guest = self.guests[self._current]
+            try:
+                if self._entered:
+                    self._entered = False
+                    self._came_out(guest)
+                if self._prepare(guest):
+                    self._enter(guest)
+                    return
+            except GuestKilled as killed:
+                self._end(guest, EndReason.KILLED, killed.reason)
+
+    def _came_out(self, guest: LaunchedGuest) -> None:
+        vector = guest.regs.trapnum
+        if vector in (TIMER_VECTOR, DEVICE_VECTOR):
+            self._hardware_interrupt(vector)
+        handle_trap(guest.lguest, int(self.cpu.env.cr[2]) & 0xFFFFFFFF)
+
+    def _prepare(self, guest: LaunchedGuest) -> bool:
+        """run_guest's loop up to the point of entry; False when this Guest cannot run now."""
+        lguest = guest.lguest
+        while True:
+            self._drain_hypercalls(guest)
+            if lguest.ended is not None:
+                self._end(guest, *lguest.ended)
+                return False
+            vector = self.world.host_interrupt(self.step_tick, guest.number)
+            if vector is not None:
+                self._hardware_interrupt(vector)
+            maybe_do_interrupt(lguest)
+            self._program_timer()
+            if not lguest.halted:
+                return True
+            if not self._idle(guest):
+                return False
+
+    def _drain_hypercalls(self, guest: LaunchedGuest) -> None:
+        lguest = guest.lguest
+        while True:
+            do_hypercalls(lguest)
+            if not lguest.pending_notify:
+                return
+            guest.take_notify()
+
+    def _idle(self, guest: LaunchedGuest) -> bool:
+        """The Guest is halted: let another run, or wait for an interrupt. False: somebody else's turn, or the end."""
+        others = [g for g in self._alive() if g is not guest and not g.lguest.halted]
+        if others:
+            self._current = others[0].number
+            return False
+        vector = self.world.wait(self.step_tick, guest.number)
+        if vector is None:
+            self._finish()
+            return False
+        self._hardware_interrupt(vector)
+        awake = [g.number for g in self._alive() if g.lguest.irqs_pending]
+        if awake and guest.number not in awake:
+            self._current = awake[0]
+            return False
+        return True
+
+    def _enter(self, guest: LaunchedGuest) -> None:
+        """Set the CPU up to go behind the hlt into the Switcher, and so into the Guest."""
+        ran_last = self._last_guest == guest.number
+        self._last_guest = guest.number
+        copy_in_guest_info(self.memory, guest, self._switcher, ran_last=ran_last)
+        guest.regs.trapnum = TRAP_IN_SWITCHER
+        guest.tables.tlb_dirty = False
+        self.cpu.set_task_switched(bool(guest.lguest.ts))
+        self.cpu.call_host(self._host_turn_done, eax=LGUEST_PAGES, ebx=guest.shadow_root)
+        self._entered = True
+
+    # ---- hardware interrupts, as the Host's handlers see them -------------------------------------
+
+    def _hardware_interrupt(self, vector: int) -> None:
+        if vector == TIMER_VECTOR:
+            self._programmed = None
+            self._timers_moved = True
+            now = self.clock(self._current)
+            for guest in self._alive():
+                deadline = guest.lguest.timer
+                if deadline is not None and deadline <= now:
+                    guest.lguest.timer = None
+                    clock_expired(guest.lguest)
+        elif vector == DEVICE_VECTOR:
+            for done in self.world.completions(self.step_tick):
+                set_interrupt(self.guests[done.guest].lguest, done.irq)
+
+    def _program_timer(self) -> None:
+        """Set the hardware timer to the earliest deadline, when that has changed."""
+        if not self._timers_moved:
+            return
+        self._timers_moved = False
+        deadlines = [g.lguest.timer for g in self._alive() if g.lguest.timer is not None]
+        earliest = min(deadlines, default=None)
+        if earliest != self._programmed:
+            self._programmed = earliest
+            self.world.program_timer(self.step_tick, earliest)
+
+    # ---- ends ---------------------------------------------------------------------------------
+
+    def _alive(self) -> list[LaunchedGuest]:
+        return [guest for guest in self.guests if guest.lguest.ended is None]
+
+    def _end(self, guest: LaunchedGuest, reason: EndReason, text: str) -> None:
+        guest.lguest.ended = (reason, text)
+        self.observe(GuestEnded(self.step_tick, guest.number, reason, text))
+        guest.lguest.timer = None
+        self._timers_moved = True
+        alive = self._alive()
+        if alive:
+            self._current = alive[0].number
+        else:
+            self._finish()
+
+    def _finish(self) -> None:
+        self.finished = True
+
+    # ---- what Guests ask of the machine -----------------------------------------------------------
+
+    def clock(self, guest: int) -> Nanoseconds:
+        """Wall-clock time from the World."""
+        return self.world.clock(self.step_tick, guest)
+
+    def choose(self, guest: int, bound: int) -> int:
+        """A random choice from the World."""
+        return self.world.choose(self.step_tick, guest, bound)
+
+    def observe(self, observation: Observation) -> None:
+        """Report to the World."""
+        self.world.observe(observation)
+
+    def timer_changed(self) -> None:
+        """A Guest's deadline changed."""
+        self._timers_moved = True
+
+    def _read_tsc(self) -> int:
+        tick = Tick(self.step_tick + self.cpu.progress - 1)
+        return self.world.tsc(tick, self._current)
+
+    # ---- digests and states -----------------------------------------------------------------------
+
+    def _digest_ranges(self, bases: Sequence[int]) -> list[Range]:
+        slices = [
+            Range(guest.base, guest.base + guest.loaded.pfn_limit * PAGE_SIZE)
+            for guest in self.guests
+        ]
+        pool = Range(SHADOW_POOL, HOST_AREA + HOST_AREA_SIZE, masked=True)
+        return [Range(HOST_AREA, SHADOW_POOL), pool, *slices]
+
+    def _report(self) -> None:
+        counts = tuple(sorted(self.cpu.direct_traps.items()))
+        if counts:
+            self.observe(DirectTraps(self.tick, self._current, counts))
+            self.cpu.direct_traps.clear()
+        rounds = self.tick // self.config.digest_interval
+        memory = b"" if rounds % self.config.memory_digest_every else self._digest.value()
+        self.observe(StateDigest(self.tick, self._current, self.register_digest(), memory))
+
+    def register_digest(self) -> bytes:
+        """8 bytes over the CPU's architectural state and the Host's own values."""
+        digest = blake2b(self.cpu.state().pack(), digest_size=8)
+        flags = (self.tick, self._entered, self._current, self._last_guest, self.finished)
+        digest.update(repr(flags).encode())
+        for guest in self.guests:
+            digest.update(guest.lguest.digest_bytes())
+        return digest.digest()
+
+    def digest(self) -> bytes:
+        """24 bytes over everything: register digest, then memory digest. Changes nothing."""
+        return self.register_digest() + self._digest.value()
+
+    def state(self) -> MachineState:
+        """The whole machine as a value."""
+        return MachineState(
+            tick=self.tick,
+            cpu=self.cpu.state(),
+            guests=tuple(guest.lguest.state() for guest in self.guests),
+            entered=self._entered,
+            current=self._current,
+            last_guest=self._last_guest,
+            finished=self.finished,
+            direct_traps=tuple(sorted(self.cpu.direct_traps.items())),
+            pages=self.memory.used_pages(),
+        )
+
+    def restore(self, state: MachineState) -> None:
+        """Be as in `state`, which a machine of the same configuration gave."""
+        self.memory.clear()
+        for page, content in state.pages:
+            self.memory.write(page << PAGE_SHIFT, content)
+        for guest, its in zip(self.guests, state.guests, strict=True):
+            guest.lguest.restore(its)
+        self.tick = self.step_tick = state.tick
+        self._entered, self._current = state.entered, state.current
+        self._last_guest, self.finished = state.last_guest, state.finished
+        self._programmed, self._timers_moved = None, True
+        self.cpu.direct_traps = dict(state.direct_traps)
+        self.cpu.restore(state.cpu)
+
+
+def _power_on(start: HostStart) -> CpuState:
+    return CpuState(
+        regs=(0, 0, 0, 0, start.esp, 0, 0, 0),
+        eip=start.eip,
+        eflags=int(start.eflags),
+        segs=start.segs,
+        tables=start.tables,
+        cr=(int(start.cr0), 0, start.cr3, int(start.cr4)),
+        dr=(0, 0, 0, 0, 0, 0, 0xFFFF0FF0, 0x400),
+        fpu=(0, 0, 0x37F, b"\1" * 8, bytes(80), 0, 0, 0, 0, 0),
+        mxcsr=0x1F80,
+        xmm=bytes(128),
+        sysenter_cs=0,
+        shadow=False,
+        nmi_blocked=False,
+    )
+
+
+__all__ = [
+    "DIGEST_INTERVAL",
+    "MEMORY_DIGEST_EVERY",
+    "Machine",
+    "MachineConfig",
+    "MachineState",
+]
