@@ -135,8 +135,11 @@ def _load(cache: SegmentCache, segment: Segment) -> None:
 
 
 def write_flags(env: Env, eflags: int) -> None:
-    """Put full flags into the engine's split form."""
-    env.eflags = eflags & ~(ARITHMETIC_FLAGS | Eflags.DF | Eflags.RF) | Eflags.FIXED
+    """Put full flags into the engine's split form.
+
+    The arithmetic flags go into `eflags` too: behind its counting hook the engine takes them from there.
+    """
+    env.eflags = eflags & ~int(Eflags.RF) | Eflags.FIXED
     env.cc_src = eflags & ARITHMETIC_FLAGS
     env.cc_dst = env.cc_src2 = 0
     env.cc_op = FLAGS_ARE_EXPLICIT
