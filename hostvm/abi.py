@@ -66,15 +66,15 @@ class Translation(Enum):
 class Abi:
     """One generation.
 
-    `hypercall_registers` gives call number and arguments in order; word i of a ring slot is argument `slot_order[i]`.
-    `forbidden_gpte` are flags that a Guest's page table entry must not have. `checks_switcher_first`: addresses in the
-    Switcher's range are turned down before any table is looked at. `checks_directory_always`: a Guest's directory
-    entry is vetted at each fault, not only when the shadow has none.
+    `regs_order` is how registers lie in `struct lguest_regs`. `hypercall_registers` gives call number and arguments in
+    order; word i of a ring slot is argument `slot_order[i]`. `forbidden_gpte` are flags that a Guest's page table entry
+    must not have. `checks_switcher_first`: addresses in the Switcher's range are turned down before any table is looked
+    at. `checks_directory_always`: a Guest's directory entry is vetted at each fault, not only when the shadow has none.
     """
 
     name: str
     kernels: str
-    saved_registers: tuple[str, ...]
+    regs_order: tuple[str, ...]
     hypercall_registers: tuple[str, ...]
     slot_order: tuple[int, ...]
     hypercalls: Mapping[int, Call]
@@ -139,7 +139,7 @@ def _calls(more: Mapping[int, Call]) -> Mapping[int, Call]:
 _2_6_24 = Abi(
     name="2.6.24",
     kernels="2.6.24",
-    saved_registers=_REGISTERS,
+    regs_order=_REGISTERS,
     hypercall_registers=("eax", "edx", "ebx", "ecx"),
     slot_order=(0, 2, 3, 1),
     hypercalls=_calls({2: Call.CRASH, 3: Call.LOAD_GDT, 17: Call.NOTIFY}),
@@ -158,7 +158,7 @@ _2_6_23 = replace(
     _2_6_24,
     name="2.6.23",
     kernels="2.6.23",
-    saved_registers=_REGISTERS_2_6_23,
+    regs_order=_REGISTERS_2_6_23,
     slot_order=(0, 1, 2, 3),
     hypercalls=_calls(
         {2: Call.CRASH, 3: Call.LOAD_GDT, 12: Call.BIND_DMA, 13: Call.SEND_DMA},
@@ -184,7 +184,7 @@ _2_6_27 = replace(
 _3_2 = Abi(
     name="3.2",
     kernels="2.6.38 to 3.9",
-    saved_registers=_REGISTERS,
+    regs_order=_REGISTERS,
     hypercall_registers=("eax", "ebx", "ecx", "edx", "esi"),
     slot_order=(0, 1, 2, 3, 4),
     hypercalls=_calls(

@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hostvm.quirks import Quirk
-from hostvm.segments import GUEST_PL
+from hostvm.switcher import GUEST_RING
 from hostvm.x86 import WORD_MASK
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def _is_kernel(guest: Lguest) -> bool:
     regs = guest.regs
     if not guest.abi.port_skip_asks_ring:
         return regs.eip >= guest.tables.kernel_address
-    if regs.cs & 3 == GUEST_PL:
+    if regs.cs & 3 == GUEST_RING:
         return True
     if Quirk.PORT_SKIP_WALKS_USER_EIP in guest.quirks:
         guest.tables.guest_pa(regs.eip)

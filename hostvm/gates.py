@@ -16,18 +16,18 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from hostvm.errors import GuestKilled
+from hostvm.lguest_regs import KERNEL_CS
 from hostvm.memory import PhysicalMemory
-from hostvm.segments import GUEST_PL, KERNEL_CS, LGUEST_CS, Changed, Descriptor
-from hostvm.x86 import GATE_PRESENT, GateType, gate_type, pack_gate
+from hostvm.segments import Descriptor
+from hostvm.switcher import LGUEST_TRAP_ENTRY, Changed, default_idt_entry
+from hostvm.x86 import GATE_PRESENT, GateType, gate_type
 
 if TYPE_CHECKING:
     from hostvm.lguest import Lguest
 
 FIRST_EXTERNAL_VECTOR = 32
-HYPERCALL_VECTOR = 31
 NORMAL_SYSCALL_VECTOR = 0x80
-_NEVER_THE_GUESTS = frozenset({2, 8, 15, HYPERCALL_VECTOR})
-_GATE_DPL = 0x6000
+_NEVER_THE_GUESTS = frozenset({2, 8, 15, LGUEST_TRAP_ENTRY})
 _GATE_KEPT = 0xFFFFEF00
 _INTERRUPT_GATE = int(GateType.INTERRUPT)
 _TRAP_GATE = int(GateType.TRAP)
@@ -53,22 +53,6 @@ def load_guest_idt_entry(guest: Lguest, vector: int, lo: int, hi: int) -> None:
     guest.idt[vector] = vetted_gate(lo, hi)
 
 
-def default_idt_entry(vector: int, handler: int, guest_hi: int | None = None) -> Descriptor:
-    """A gate into the Host's stub; with the privilege level of the Guest's gate, whose second word is `guest_hi`."""
-    lo, hi = pack_gate(LGUEST_CS, handler, _INTERRUPT_GATE, 0)
-    if vector == HYPERCALL_VECTOR:
-        hi |= GUEST_PL << 13
-    elif guest_hi is not None:
-        hi |= guest_hi & _GATE_DPL
-    return lo, hi
-
-
-def setup_default_idt_entries(memory: PhysicalMemory, idt: int, handlers: Sequence[int]) -> None:
-    """Fill the CPU's table at host-physical `idt` with gates into the Host's stubs."""
-    for vector, handler in enumerate(handlers):
-        _write_gate(memory, idt, vector, default_idt_entry(vector, handler))
-
-
 def copy_traps(guest: Lguest, memory: PhysicalMemory, idt: int, handlers: Sequence[int]) -> None:
     """Bring the Guest's gates into the CPU's table at host-physical `idt`, where they may go direct."""
     for vector, gate in _gates_for_cpu(guest, handlers):
@@ -82,7 +66,7 @@ def _gates_for_cpu(guest: Lguest, handlers: Sequence[int]) -> Iterator[tuple[int
             continue
         gate = guest.idt[vector]
         if gate_type(gate[1]) != _TRAP_GATE:
-            kept = gate[1] if guest.abi.default_gate_keeps_dpl else None
+            kept = gate if guest.abi.default_gate_keeps_dpl else None
             gate = default_idt_entry(vector, handlers[vector], kept)
         yield vector, gate
 
@@ -115,13 +99,10 @@ def direct_trap(guest: Lguest, vector: int) -> bool:
 
 __all__ = [
     "FIRST_EXTERNAL_VECTOR",
-    "HYPERCALL_VECTOR",
     "NORMAL_SYSCALL_VECTOR",
     "check_syscall_vector",
     "copy_traps",
-    "default_idt_entry",
     "direct_trap",
     "load_guest_idt_entry",
-    "setup_default_idt_entries",
     "vetted_gate",
 ]

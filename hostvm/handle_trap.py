@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING
 
 from hostvm.emulate_insn import emulate_insn
 from hostvm.errors import GuestKilled
-from hostvm.gates import FIRST_EXTERNAL_VECTOR, HYPERCALL_VECTOR
+from hostvm.gates import FIRST_EXTERNAL_VECTOR
 from hostvm.interrupts_and_traps import deliver_trap
 from hostvm.printf import signed
+from hostvm.switcher import LGUEST_TRAP_ENTRY
 from hostvm.x86 import Vector
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def handle_trap(guest: Lguest, cr2: int) -> None:
     """
     regs = guest.regs
     vector = regs.trapnum
-    if vector == HYPERCALL_VECTOR:
+    if vector == LGUEST_TRAP_ENTRY:
         guest.hcall = True
         return
     if FIRST_EXTERNAL_VECTOR <= vector < VECTORS:

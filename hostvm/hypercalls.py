@@ -47,8 +47,10 @@ POWEROFF_MESSAGE = "Power down"
 def do_hypercalls(guest: Lguest) -> None:
     """Carry out what the Guest asks for, to the end or until the Launcher must be notified.
 
-    To be called while `guest.hcall` is set and `guest.pending_notify` is not. Raises GuestKilled.
+    Nothing to do unless `guest.hcall` is set. Must not be called while `guest.pending_notify` is. Raises GuestKilled.
     """
+    if not guest.hcall:
+        return
     args = guest.calls.registers(guest.regs)
     if guest.data.address is None:
         _initialize(guest, args)

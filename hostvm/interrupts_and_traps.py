@@ -23,9 +23,10 @@ from typing import TYPE_CHECKING
 from hostvm.errors import GuestKilled
 from hostvm.gates import FIRST_EXTERNAL_VECTOR
 from hostvm.lguest_data import IRQ_ON
+from hostvm.lguest_regs import KERNEL_CS
 from hostvm.printf import signed
 from hostvm.quirks import Quirk
-from hostvm.segments import GUEST_PL, KERNEL_CS
+from hostvm.switcher import GUEST_RING
 from hostvm.units import Nanoseconds
 from hostvm.x86 import (
     GATE_PRESENT,
@@ -53,7 +54,7 @@ _INTERRUPT_GATE = int(GateType.INTERRUPT)
 def set_guest_interrupt(guest: Lguest, lo: int, hi: int, has_error_code: bool) -> None:
     """Push what the CPU would push and put the Guest at the beginning of the handler of gate `lo`, `hi`."""
     regs = guest.regs
-    from_user = regs.ss & 3 != GUEST_PL
+    from_user = regs.ss & 3 != GUEST_RING
     stack, ss = (guest.esp1, guest.ss1) if from_user else (regs.esp, regs.ss)
     once = Quirk.STACK_TRANSLATED_ONCE in guest.quirks
     displacement = guest.tables.guest_pa(stack) - stack if once else None
@@ -189,7 +190,7 @@ def pin_stack_pages(guest: Lguest) -> None:
 
 def guest_set_stack(guest: Lguest, segment: int, esp: int, pages: int) -> None:
     """SET_STACK: ring 1's stack segment, the virtual address just above the stack, and its size in pages."""
-    if segment & 3 != GUEST_PL:
+    if segment & 3 != GUEST_RING:
         raise GuestKilled(f"bad stack segment {signed(segment)}")
     if pages > MAX_STACK_PAGES:
         raise GuestKilled(f"bad stack pages {pages}")

@@ -3,8 +3,8 @@
 Here is what there is to know about a Guest besides its memory and registers; what is done with it stands in one file
 per idea. The Guest is moved only by the machine's run loop, which between two runs of the Guest calls, in this order:
 
-(i) `do_hypercalls` while `hcall` is set (hypercalls.py); if that leaves `pending_notify`, the Launcher takes it, clears
-    it, and `do_hypercalls` goes on;
+(i) `do_hypercalls` (hypercalls.py), which acts while `hcall` is set; if it leaves `pending_notify`, the Launcher takes
+    that and clears it, and `do_hypercalls` goes on;
 (ii) `maybe_do_interrupt` (interrupts_and_traps.py); a Guest that is `halted` after it waits for an interrupt;
 (iii) `copy_traps`, `copy_gdt` or `copy_gdt_tls` as `changed` says, and the Guest runs;
 (iv) `handle_trap` (handle_trap.py).
@@ -27,7 +27,8 @@ from hostvm.memory import GuestMemory
 from hostvm.observations import EndReason
 from hostvm.page_tables import ShadowPageTables, TablesState
 from hostvm.quirks import UPSTREAM, Quirk
-from hostvm.segments import Changed, Descriptor, boot_gdt
+from hostvm.segments import Descriptor, boot_gdt
+from hostvm.switcher import Changed
 from hostvm.units import Nanoseconds
 
 SYSCALL_VECTOR = 0x80
@@ -207,9 +208,16 @@ class Lguest:
             lguest_data=self.data.address,
             noirq_start=self.noirq_start,
             noirq_end=self.noirq_end,
-            ended=self.ended,
+            ended=None if self.ended is None else (int(self.ended[0]), self.ended[1]),
             tables=self.tables.state(),
         )
+
+    def digest_bytes(self) -> bytes:
+        """All of `state()` as bytes that are equal exactly if the states are, on any machine."""
+        state = self.state()
+        values = [getattr(state, name) for name in LguestState.__slots__ if name != "tables"]
+        values += [getattr(state.tables, name) for name in TablesState.__slots__]
+        return ascii(values).encode("ascii")
 
     def restore(self, state: LguestState) -> None:
         """Be as in `state`."""
@@ -234,4 +242,4 @@ class Lguest:
         self.tables.restore(state.tables)
 
 
-__all__ = ["SYSCALL_VECTOR", "Changed", "HostServices", "Lguest", "LguestState", "Regs"]
+__all__ = ["SYSCALL_VECTOR", "HostServices", "Lguest", "LguestState", "Regs"]

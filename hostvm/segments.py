@@ -13,76 +13,38 @@ Source: lguest, drivers/lguest/segments.c; Intel SDM 3A 3.4.5 and 7.2. Read next
 
 from __future__ import annotations
 
-from enum import IntFlag
 from struct import unpack
 from typing import TYPE_CHECKING, TypeAlias
 
 from hostvm.errors import GuestKilled
+from hostvm.lguest_regs import KERNEL_CS, KERNEL_DS
 from hostvm.memory import PhysicalMemory
 from hostvm.printf import signed
-from hostvm.x86 import DESC_ACCESSED, DESC_DPL_SHIFT, DESC_PRESENT, Eflags, pack_descriptor
+from hostvm.switcher import GDT_ENTRIES, GUEST_RING, LGUEST_CS, LGUEST_DS, TSS_SELECTOR, Changed
+from hostvm.x86 import DESC_ACCESSED, DESC_DPL_SHIFT, DESC_PRESENT, pack_descriptor
 
 if TYPE_CHECKING:
     from hostvm.lguest import Lguest
 
-GDT_ENTRIES = 32
-ENTRY_LGUEST_CS, ENTRY_LGUEST_DS = 10, 11
-ENTRY_KERNEL_CS, ENTRY_KERNEL_DS = 12, 13
-ENTRY_TSS, ENTRY_DOUBLEFAULT_TSS = 16, 31
 TLS_ENTRIES = range(6, 9)
-OURS = frozenset({ENTRY_LGUEST_CS, ENTRY_LGUEST_DS, ENTRY_TSS, ENTRY_DOUBLEFAULT_TSS})
-
-GUEST_PL = 1
-LGUEST_CS = ENTRY_LGUEST_CS * 8
-LGUEST_DS = ENTRY_LGUEST_DS * 8
-KERNEL_CS = ENTRY_KERNEL_CS * 8 | GUEST_PL
-KERNEL_DS = ENTRY_KERNEL_DS * 8 | GUEST_PL
+DOUBLEFAULT_TSS_ENTRY = 31
+OURS = frozenset({LGUEST_CS >> 3, LGUEST_DS >> 3, TSS_SELECTOR >> 3, DOUBLEFAULT_TSS_ENTRY})
 
 FULL_CODE = pack_descriptor(0, 0xFFFFF, 0x9B, 0xC)
 FULL_DATA = pack_descriptor(0, 0xFFFFF, 0x93, 0xC)
 _DPL = 3 << DESC_DPL_SHIFT
-_GUEST_DPL = GUEST_PL << DESC_DPL_SHIFT
+_GUEST_DPL = GUEST_RING << DESC_DPL_SHIFT
 _NOT_SYSTEM = 1 << 12
-_TSS_LIMIT = 0x67
-_TSS_AVAILABLE = 0x89
 
 Descriptor: TypeAlias = tuple[int, int]
-
-
-class Changed(IntFlag):
-    """What must be copied to the CPU's tables before the Guest runs again."""
-
-    IDT = 1
-    GDT = 2
-    GDT_TLS = 4
-    ALL = 7
 
 
 def boot_gdt() -> list[Descriptor]:
     """The table of a Guest that has not given one: flat code and data for its kernel."""
     gdt = [(0, 0)] * GDT_ENTRIES
-    gdt[ENTRY_KERNEL_CS] = FULL_CODE[0], FULL_CODE[1] | _GUEST_DPL
-    gdt[ENTRY_KERNEL_DS] = FULL_DATA[0], FULL_DATA[1] | _GUEST_DPL
+    gdt[KERNEL_CS >> 3] = FULL_CODE[0], FULL_CODE[1] | _GUEST_DPL
+    gdt[KERNEL_DS >> 3] = FULL_DATA[0], FULL_DATA[1] | _GUEST_DPL
     return gdt
-
-
-def setup_registers(guest: Lguest, start: int) -> None:
-    """Registers of a Guest about to run its first instruction at `start`; those not named stay zero."""
-    regs = guest.regs
-    regs.ds = regs.es = regs.ss = KERNEL_DS
-    regs.cs = KERNEL_CS
-    regs.eflags = Eflags.IF | Eflags.FIXED
-    regs.eip = start
-
-
-def setup_default_gdt_entries(memory: PhysicalMemory, gdt: int, tss: int) -> None:
-    """Write the Host's entries into the table at host-physical `gdt`; `tss` is a linear address."""
-    for index, (lo, hi) in (
-        (ENTRY_LGUEST_CS, FULL_CODE),
-        (ENTRY_LGUEST_DS, FULL_DATA),
-        (ENTRY_TSS, pack_descriptor(tss, _TSS_LIMIT, _TSS_AVAILABLE, 0)),
-    ):
-        _write_descriptor(memory, gdt + index * 8, lo, hi)
 
 
 def copy_gdt(guest: Lguest, memory: PhysicalMemory, gdt: int) -> None:
@@ -151,14 +113,7 @@ def _fix_up(guest: Lguest, entries: range) -> None:
 
 
 __all__ = [
-    "GDT_ENTRIES",
-    "GUEST_PL",
-    "KERNEL_CS",
-    "KERNEL_DS",
-    "LGUEST_CS",
-    "LGUEST_DS",
     "TLS_ENTRIES",
-    "Changed",
     "Descriptor",
     "boot_gdt",
     "copy_gdt",
@@ -166,6 +121,4 @@ __all__ = [
     "load_guest_gdt",
     "load_guest_gdt_entry",
     "load_tls",
-    "setup_default_gdt_entries",
-    "setup_registers",
 ]

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import repeat
 
+import pytest
+
 from hostvm.abi import generation
+from hostvm.errors import GuestKilled
 from hostvm.lguest import Lguest
 from hostvm.memory import BoundedMemory, PhysicalMemory
 from hostvm.page_pool import PagePool
@@ -132,6 +136,14 @@ class Bench:
         return directory, int.from_bytes(self.physical.read(at, 4), "little")
 
 
+@contextmanager
+def kills(reason: str) -> Iterator[None]:
+    """The Guest dies of exactly this."""
+    with pytest.raises(GuestKilled) as death:
+        yield
+    assert death.value.reason == reason
+
+
 __all__ = [
     "DATA",
     "GUEST_BASE",
@@ -140,4 +152,5 @@ __all__ = [
     "Bench",
     "Notes",
     "PlainRegs",
+    "kills",
 ]

@@ -22,10 +22,8 @@ from hostvm.errors import GuestKilled
 from hostvm.gates import (
     check_syscall_vector,
     copy_traps,
-    default_idt_entry,
     direct_trap,
     load_guest_idt_entry,
-    setup_default_idt_entries,
     vetted_gate,
 )
 from hostvm.interrupts_and_traps import (
@@ -44,6 +42,7 @@ from hostvm.lguest import Lguest
 from hostvm.lguest_data import LguestData
 from hostvm.memory import BoundedMemory, PhysicalMemory
 from hostvm.page_tables import ShadowPageTables
+from hostvm.switcher import default_idt_entry
 from hostvm.units import HostPhysical, Nanoseconds
 from tests.hostvm.lguest_kit import Notes, PlainRegs
 
@@ -247,15 +246,13 @@ def run_load_guest_idt_entry(guest: Lguest, given: Line) -> Line:
 
 
 def run_default_idt_entry(guest: Lguest, given: Line) -> Line:
-    asked = given["guest_entry"]
-    gate = default_idt_entry(given["trap"], given["handler"], asked and asked[1])
+    gate = default_idt_entry(given["trap"], given["handler"], given["guest_entry"])
     return {"entry": list(gate)}
 
 
 def run_setup_default_idt_entries(guest: Lguest, given: Line) -> Line:
-    table = CpuTable((0, 0))
-    setup_default_idt_entries(table, 0, handlers_of(given))
-    return {"idt": [[index, *gate] for index, gate in enumerate(table.gates())]}
+    handlers = enumerate(handlers_of(given))
+    return {"idt": [[index, *default_idt_entry(index, handler)] for index, handler in handlers]}
 
 
 def run_copy_traps(guest: Lguest, given: Line) -> Line:
