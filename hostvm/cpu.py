@@ -30,9 +30,10 @@ import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from importlib import import_module
+from importlib.metadata import version
 from typing import Any
 
-import unicorn
 from unicorn import unicorn_const as uc_const
 from unicorn import x86_const
 from unicorn.unicorn_py3.unicorn import uclib
@@ -63,7 +64,7 @@ from hostvm.engine_layout import (
     find_env,
     find_jump_cache,
 )
-from hostvm.errors import EngineMisfit
+from hostvm.errors import EngineMisfit, MachineCheck
 from hostvm.memory import PhysicalMemory
 from hostvm.paging import AddressSpace, peek, peek_bytes
 from hostvm.x86 import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, Cr0, Cr4, Eflags, Vector
@@ -80,6 +81,8 @@ _IO_BITMAP = 102
 _PATIENCE = 8
 _PROBE = 0x840
 
+# The binding carries no types: it is Any here, and nothing of it leaves this module.
+_ENGINE: Any = import_module("unicorn")
 _u64, _ptr = ctypes.c_uint64, ctypes.c_void_p
 _INTR = ctypes.CFUNCTYPE(None, _ptr, ctypes.c_uint32, _ptr)
 _INVALID = ctypes.CFUNCTYPE(ctypes.c_bool, _ptr, _ptr)
@@ -88,6 +91,9 @@ _OUT = ctypes.CFUNCTYPE(None, _ptr, ctypes.c_uint32, ctypes.c_int, ctypes.c_uint
 _SYSCALL = ctypes.CFUNCTYPE(None, _ptr, _ptr)
 _CPUID = ctypes.CFUNCTYPE(ctypes.c_int, _ptr, _ptr)
 _CODE = ctypes.CFUNCTYPE(None, _ptr, _u64, ctypes.c_uint32, _ptr)
+_NOWHERE = ctypes.CFUNCTYPE(
+    ctypes.c_bool, _ptr, ctypes.c_int, _u64, ctypes.c_int, ctypes.c_int64, _ptr
+)
 
 
 class _Block(ctypes.Structure):
@@ -166,13 +172,15 @@ class Cpu:
     """
 
     def __init__(self, memory: PhysicalMemory, read_tsc: Callable[[], int] = _no_tsc) -> None:
-        if unicorn.__version__ != ENGINE_VERSION:
-            raise EngineMisfit(f"unicorn {unicorn.__version__} is installed, {ENGINE_VERSION} is needed")
+        if version("unicorn") != ENGINE_VERSION:
+            raise EngineMisfit(
+                f"unicorn {version('unicorn')} is installed, {ENGINE_VERSION} is needed"
+            )
         self.memory = memory
         self.read_tsc = read_tsc
         self.direct_traps: dict[int, int] = {}
         self._uc = self._new_engine()
-        self._handle: int = self._uc._uch.value
+        self._handle: int = self._uc._uch.value  # noqa: SLF001 - the engine's own handle
         self._keep: list[Any] = []
         self._layout = self._find_layout()
         self.env = Env.from_address(self._layout.env)
@@ -196,7 +204,7 @@ class Cpu:
     # ---- construction -------------------------------------------------------------------------
 
     def _new_engine(self) -> Any:
-        engine = unicorn.Uc(uc_const.UC_ARCH_X86, uc_const.UC_MODE_32)
+        engine: Any = _ENGINE.Uc(uc_const.UC_ARCH_X86, uc_const.UC_MODE_32)
         engine.ctl_set_cpu_model(x86_const.UC_CPU_X86_COREDUO)
         start = ctypes.addressof(ctypes.c_char.from_buffer(self.memory.mapping))
         engine.mem_map_ptr(self.memory.base, self.memory.size, uc_const.UC_PROT_ALL, start)
@@ -232,6 +240,8 @@ class Cpu:
     def _install_hooks(self) -> None:
         self._hook(uc_const.UC_HOOK_INTR, _INTR(self._on_interrupt))
         self._hook(uc_const.UC_HOOK_INSN_INVALID, _INVALID(self._on_invalid))
+        unmapped = uc_const.UC_HOOK_MEM_UNMAPPED
+        self._hook(unmapped, _NOWHERE(self._on_nowhere))
         self._hook(uc_const.UC_HOOK_EDGE_GENERATED, _EDGE(self._on_block))
         for instruction, callback in (
             (x86_const.UC_X86_INS_IN, _IN(self._on_in)),
@@ -259,7 +269,9 @@ class Cpu:
             ctypes.c_int(instruction),
         )
         if status:
-            raise EngineMisfit(f"the CPU engine refused hook {kind} ({instruction}): error {status}")
+            raise EngineMisfit(
+                f"the CPU engine refused hook {kind} ({instruction}): error {status}"
+            )
 
     # ---- state --------------------------------------------------------------------------------
 
@@ -380,7 +392,9 @@ class Cpu:
             failure, self._failure = self._failure, None
             raise failure
         if status:
-            raise EngineMisfit(f"the CPU engine stopped at {self.eip:#010x}: {unicorn.UcError(status)}")
+            raise EngineMisfit(
+                f"the CPU engine stopped at {self.eip:#010x}: {_ENGINE.UcError(status)}"
+            )
         if self._exits:
             self._restore_fault_registers()
         counter, limit = self._counter.value, self._budget.value
@@ -646,6 +660,12 @@ class Cpu:
             return False
         bits = int.from_bytes(self.read_linear(env.tr.base + at & 0xFFFFFFFF, 2), "little")
         return not bits >> port % 8 & (1 << size) - 1
+
+    @_guarded
+    def _on_nowhere(
+        self, _uc: int, _kind: int, address: int, _size: int, _value: int, _data: int
+    ) -> bool:
+        raise MachineCheck(address, self.eip)
 
     @_guarded
     def _on_cpuid(self, _uc: int, _data: int) -> int:

@@ -119,7 +119,12 @@ def read_state(env: Env, eflags: int) -> CpuState:
         eflags=eflags & ~int(Eflags.RF),
         segs=tuple(_segment(s) for s in env.segs),
         tables=(_segment(env.ldt), _segment(env.tr), _table(env.gdt), _table(env.idt)),
-        cr=tuple(env.cr[i] & 0xFFFFFFFF for i in (0, 2, 3, 4)),  # type: ignore[arg-type]
+        cr=(
+            env.cr[0] & 0xFFFFFFFF,
+            env.cr[2] & 0xFFFFFFFF,
+            env.cr[3] & 0xFFFFFFFF,
+            env.cr[4] & 0xFFFFFFFF,
+        ),
         dr=tuple(v & 0xFFFFFFFF for v in env.dr),
         fpu=fpu,
         mxcsr=env.mxcsr,

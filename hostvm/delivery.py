@@ -61,7 +61,7 @@ class Source(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Fault(Exception):  # noqa: N818 - a fault of the emulated CPU, not an error of ours
+class Fault(Exception):
     """A fault met while delivering; `address` is the new CR2 of a page fault."""
 
     vector: int
@@ -69,7 +69,7 @@ class Fault(Exception):  # noqa: N818 - a fault of the emulated CPU, not an erro
     address: int | None = None
 
 
-class CpuShutdown(Exception):  # noqa: N818 - the CPU's own word for it
+class CpuShutdown(Exception):
     """A fault while delivering a double fault: the processor stops for good."""
 
 

@@ -1,10 +1,11 @@
 """Instructions that the engine executes wrongly and never reports, found when it translates them.
 
 INS stores a zero before it asks for permission. The x87 transcendentals take their last bits from the host's maths
-library, and the partial remainders are worked out in the host's double precision. Both must be caught before they run. The engine tells of every block that it translates; a block with such
-an opcode gets a code hook on that address, which costs nothing elsewhere. A byte pattern is a cheap first sieve; a
-disassembly of the block then says whether the pattern is an instruction. Where the disassembler gives up, the rest of
-the block is taken as suspect: a hook too many is harmless, because the hook looks at the instruction again.
+library, and the partial remainders are worked out in the host's double precision. Both must be caught before they run.
+The engine tells of every block that it translates; a block with such an opcode gets a code hook on that address, which
+costs nothing elsewhere. A byte pattern is a cheap first sieve; a disassembly of the block then says whether the
+pattern is an instruction. Where the disassembler gives up, the rest of the block is taken as suspect: a hook too many
+is harmless, because the hook looks at the instruction again.
 
 Read next: cpu.py (hooks), x87.py (the maths).
 """

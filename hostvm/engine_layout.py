@@ -144,7 +144,7 @@ class Layout:
         block = ctypes.c_uint64.from_address(slot).value
         assert block, f"the engine's block table has no block at {pc:#x}"
         found = _TranslationBlock.from_address(block)
-        return found.pc == pc and found.cflags & RESTART_MASK == 1
+        return bool(found.pc == pc and found.cflags & RESTART_MASK == 1)
 
 
 def _jump_hash(pc: int) -> int:
@@ -184,9 +184,7 @@ def _pointers(reader: SelfReader, address: int, count: int) -> list[tuple[int, i
     return found
 
 
-def find_env(
-    reader: SelfReader, engine: int, plant: Callable[[int], bytes]
-) -> tuple[int, int]:
+def find_env(reader: SelfReader, engine: int, plant: Callable[[int], bytes]) -> tuple[int, int]:
     """(cpu, env): addresses of the engine's CPU object and of the processor state.
 
     `plant(n)` writes registers derived from n and returns the bytes that the state then starts with. Two plantings
@@ -216,7 +214,9 @@ def find_counter(reader: SelfReader, engine: int, run: Callable[[int], None]) ->
         here = {at for at in range(0, len(blob) - 15, _WORD) if blob[at : at + 16] == pattern}
         candidates = here if candidates is None else candidates & here
     if candidates is None or len(candidates) != 1:
-        raise EngineMisfit("the CPU engine's instruction counter was not found; is unicorn 2.1.4 installed?")
+        raise EngineMisfit(
+            "the CPU engine's instruction counter was not found; is unicorn 2.1.4 installed?"
+        )
     return engine + candidates.pop()
 
 
@@ -231,7 +231,9 @@ def find_jump_cache(reader: SelfReader, cpu: int, env: int, blocks: Sequence[int
                 here.add(offset - _WORD * _jump_hash(pc))
         bases = here if bases is None else bases & here
     if bases is None or len(bases) != 1 or min(bases) < 0:
-        raise EngineMisfit("the CPU engine's block table was not found; is unicorn 2.1.4 installed?")
+        raise EngineMisfit(
+            "the CPU engine's block table was not found; is unicorn 2.1.4 installed?"
+        )
     return cpu + bases.pop()
 
 

@@ -2,7 +2,8 @@
 
 The Guest's mistakes kill the Guest: `GuestKilled` may be raised anywhere in hostvm and is caught in one place, the
 Machine's run loop. The user's configuration mistakes are `ConfigurationError`. An engine that does not fit is
-`EngineMisfit`. Our own mistakes are assertions.
+`EngineMisfit`. Page tables that lead nowhere, which only a forged checkpoint can hold, are a `MachineCheck`. Our own
+mistakes are assertions.
 """
 
 from __future__ import annotations
@@ -28,4 +29,18 @@ class EngineMisfit(HostvmError):
     """The installed CPU engine does not behave as this program relies on; the text says what differs."""
 
 
-__all__ = ["ConfigurationError", "EngineMisfit", "GuestKilled", "HostvmError"]
+class MachineCheck(HostvmError):
+    """The CPU went to a physical address where nothing is: page tables that no Host of ours made."""
+
+    def __init__(self, address: int, eip: int) -> None:
+        super().__init__(address, eip)
+        self.address = address
+        self.eip = eip
+
+    def __str__(self) -> str:
+        return (
+            f"nothing at physical address {self.address:#010x}, reached from eip {self.eip:#010x}"
+        )
+
+
+__all__ = ["ConfigurationError", "EngineMisfit", "GuestKilled", "HostvmError", "MachineCheck"]

@@ -1,10 +1,10 @@
 """The machine: Host, Switcher and Guests on one emulated CPU, moved forward step by step.
 
 A machine step is one tick: an instruction with whatever it causes synchronously, or one hardware interrupt taken, or
-one turn of the Host. The Host's turn is what the `hlt` in its loop does (guest/host.S): the CPU executes the hlt, Python
-acts, and the CPU goes on behind it into the Switcher. So the machine is (i) `run`, which cuts the way into stretches
-that nothing from outside interrupts; (ii) `_host_turn`, lguest's run_guest loop in its order; (iii) the interrupts of
-the hardware, which the Host hears of when one has thrown a Guest out or woken it from idleness.
+one turn of the Host. The Host's turn is what the `hlt` in its loop does (guest/host.S): the CPU executes the hlt,
+Python acts, and the CPU goes on behind it into the Switcher. So the machine is (i) `run`, which cuts the way into
+stretches that nothing from outside interrupts; (ii) `_host_turn`, lguest's run_guest loop in its order; (iii) the
+interrupts of the hardware, which the Host hears of when one has thrown a Guest out or woken it from idleness.
 
 Nothing here reads a clock or draws a number: `World` is asked, at points that the machine's state alone determines.
 A Guest's mistake is a `GuestKilled`, raised anywhere below and caught here.

@@ -15,16 +15,14 @@ from hostvm.x86 import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, PageFault, Pte
 
 _LARGE_PAGE_MASK = 0xFFC00000
 # Plain integers: an IntFlag costs more per operation than the whole walk.
-_P, _RW, _US, _A, _D, _PSE = (
-    int(f) for f in (Pte.P, Pte.RW, Pte.US, Pte.A, Pte.D, Pte.PSE)
-)
+_P, _RW, _US, _A, _D, _PSE = (int(f) for f in (Pte.P, Pte.RW, Pte.US, Pte.A, Pte.D, Pte.PSE))
 _FAULT_P, _FAULT_WRITE, _FAULT_USER = (
     int(f) for f in (PageFault.P, PageFault.WRITE, PageFault.USER)
 )
 
 
 @dataclass(frozen=True, slots=True)
-class PageNotAccessible(Exception):  # noqa: N818 - what happened, not whose error
+class PageNotAccessible(Exception):
     """A walk failed: linear address and the page-fault error code the CPU would report."""
 
     address: int

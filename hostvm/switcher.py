@@ -240,10 +240,18 @@ class GuestOnCpu(Protocol):
     The `copy_` methods write into the tables at the host-physical address that they are given.
     """
 
-    esp1: int
-    ss1: int
     changed: int
     switcher_page_table: HostPhysical
+
+    @property
+    def esp1(self) -> int:
+        """Stack pointer for direct traps."""
+        ...
+
+    @property
+    def ss1(self) -> int:
+        """Stack segment for direct traps."""
+        ...
 
     @property
     def shadow_root(self) -> HostPhysical:

@@ -47,7 +47,9 @@ def _descriptors() -> bytes:
 def _handler(vector: int) -> bytes:
     start = b"\x90\x90" if vector in VECTORS_WITH_ERROR_CODE else b"\x6a\x00"
     here = HANDLERS + 16 * vector + 12
-    return start + b"\x68" + vector.to_bytes(4, "little") + b"\xe9" + struct.pack("<i", COMMON - here)
+    return (
+        start + b"\x68" + vector.to_bytes(4, "little") + b"\xe9" + struct.pack("<i", COMMON - here)
+    )
 
 
 class BareMachine:
@@ -58,7 +60,9 @@ class BareMachine:
         self.cpu = Cpu(self.memory)
         write = self.memory.write
         write(GDT, _descriptors())
-        write(TSS, struct.pack("<IIIII", 0, STACK0, 0x10, STACK1, 0x21).ljust(102, b"\0") + b"\x68\0")
+        write(
+            TSS, struct.pack("<IIIII", 0, STACK0, 0x10, STACK1, 0x21).ljust(102, b"\0") + b"\x68\0"
+        )
         for vector in range(256):
             write(HANDLERS + 16 * vector, _handler(vector))
             dpl = 3 if vector >= USER_GATES or vector in (3, 4) else 0
@@ -69,7 +73,9 @@ class BareMachine:
             self.map(page)
         write(CODE, program)
 
-    def set_gate(self, vector: int, handler: int, *, kind: int = 0xE, dpl: int = 0, cs: int = 8) -> None:
+    def set_gate(
+        self, vector: int, handler: int, *, kind: int = 0xE, dpl: int = 0, cs: int = 8
+    ) -> None:
         """Write one IDT entry."""
         self.memory.write(IDT + 8 * vector, struct.pack("<II", *pack_gate(cs, handler, kind, dpl)))
 
@@ -103,7 +109,12 @@ def initial_state(ring: int, regs: dict[int, int], eflags: int) -> CpuState:
         eip=CODE,
         eflags=eflags,
         segs=(data, code, data, data, null, null),
-        tables=(null, Segment(0x38, TSS, 0x67, 0x8B00), Segment(0, GDT, 63, 0), Segment(0, IDT, 2047, 0)),
+        tables=(
+            null,
+            Segment(0x38, TSS, 0x67, 0x8B00),
+            Segment(0, GDT, 63, 0),
+            Segment(0, IDT, 2047, 0),
+        ),
         cr=(0x80010033, 0, PAGE_DIRECTORY, 0x600),
         dr=(0, 0, 0, 0, 0, 0, 0xFFFF0FF0, 0x400),
         fpu=(0, 0, 0x37F, b"\1" * 8, bytes(80), 0, 0, 0, 0, 0),

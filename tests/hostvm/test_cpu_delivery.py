@@ -56,7 +56,9 @@ def test_a_page_fault_reports_address_and_access() -> None:
 
 
 def test_a_second_page_fault_is_not_taken_for_a_double_fault() -> None:
-    bare = machine(b"\xa1" + DATA.to_bytes(4, "little") + b"\xa1" + (DATA + 4096).to_bytes(4, "little"), 3)
+    bare = machine(
+        b"\xa1" + DATA.to_bytes(4, "little") + b"\xa1" + (DATA + 4096).to_bytes(4, "little"), 3
+    )
     for page in (0x20, 0x21):
         bare.map(page, 0)
     _, first = bare.run_to_handler()
@@ -197,7 +199,10 @@ def test_rdtsc_is_answered_from_outside_and_cpuid_from_the_configuration() -> No
     bare = machine(b"\x31\xc0\x0f\xa2\x0f\x31", 3)
     bare.cpu.read_tsc = lambda: 0x1122334455667788
     bare.cpu.run(2)
-    assert b"".join(bare.cpu.state().regs[r].to_bytes(4, "little") for r in (EBX, EDX, ECX)) == b"GenuineIntel"
+    assert (
+        b"".join(bare.cpu.state().regs[r].to_bytes(4, "little") for r in (EBX, EDX, ECX))
+        == b"GenuineIntel"
+    )
     bare.cpu.run(1)
     assert (bare.cpu.state().regs[EAX], bare.cpu.state().regs[EDX]) == (0x55667788, 0x11223344)
 

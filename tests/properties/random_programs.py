@@ -48,19 +48,74 @@ def _instruction(r: Random) -> bytes:
     crossing = _word(DATA + r.randrange(1, 8) * 0x1000 - r.randrange(4))
     small = bytes([r.randrange(40)])
     strings = b"\xb9" + _word(r.randrange(1, 9)) + b"\xbf" + data + b"\xbe" + data
-    plain = [b"\x40", b"\x41", b"\x42", b"\x4b", b"\x4d", b"\x46", b"\x01\xd8", b"\x01\xca", b"\x39\xd8", b"\x90"]
+    plain = [
+        b"\x40",
+        b"\x41",
+        b"\x42",
+        b"\x4b",
+        b"\x4d",
+        b"\x46",
+        b"\x01\xd8",
+        b"\x01\xca",
+        b"\x39\xd8",
+        b"\x90",
+    ]
     stores = [b"\xa3" + data, b"\x89\x1d" + data, b"\xff\x05" + data, b"\xf0\xff\x05" + data]
-    stores += [b"\xc7\x05" + crossing + code, b"\x8f\x05" + data, b"\xff\x35" + data, b"\xa1" + data]
-    stack = [b"\x50", b"\x58", b"\x9c", b"\x9d", b"\x68" + code, b"\x60", b"\x61", b"\xc8\x10\0\0", b"\xc9"]
-    flow = [b"\x74" + small, b"\x75" + small, b"\xeb" + small, b"\xc3", b"\xe2" + bytes([256 - r.randrange(2, 30)])]
+    stores += [
+        b"\xc7\x05" + crossing + code,
+        b"\x8f\x05" + data,
+        b"\xff\x35" + data,
+        b"\xa1" + data,
+    ]
+    stack = [
+        b"\x50",
+        b"\x58",
+        b"\x9c",
+        b"\x9d",
+        b"\x68" + code,
+        b"\x60",
+        b"\x61",
+        b"\xc8\x10\0\0",
+        b"\xc9",
+    ]
+    flow = [
+        b"\x74" + small,
+        b"\x75" + small,
+        b"\xeb" + small,
+        b"\xc3",
+        b"\xe2" + bytes([256 - r.randrange(2, 30)]),
+    ]
     flow += [b"\xe9" + _word(r.randrange(-3000, 3000)), b"\xe8" + _word(r.randrange(-300, 3000))]
     repeated = [strings + op for op in (b"\xf3\xa4", b"\xf3\xab", b"\xf3\xa5", b"\xf2\xae")]
-    x87 = [b"\xd9\xe8", b"\xdd\x1d" + data, b"\xdb\x05" + data, b"\xde\xc1", b"\xdf\xe0", b"\xd9\xe8\xd9\xfe"]
-    traps = [b"\xcd\x80", b"\xcd\x30", b"\xcc", b"\x0f\x0b", b"\xf7\xf1", b"\xf4", b"\xfa", b"\x8e\xd8"]
+    x87 = [
+        b"\xd9\xe8",
+        b"\xdd\x1d" + data,
+        b"\xdb\x05" + data,
+        b"\xde\xc1",
+        b"\xdf\xe0",
+        b"\xd9\xe8\xd9\xfe",
+    ]
+    traps = [
+        b"\xcd\x80",
+        b"\xcd\x30",
+        b"\xcc",
+        b"\x0f\x0b",
+        b"\xf7\xf1",
+        b"\xf4",
+        b"\xfa",
+        b"\x8e\xd8",
+    ]
     ports = [b"\xe4\x60", b"\xe7\x10", b"\x6d", b"\x6e", b"\x0f\xa2", b"\x0f\x31", b"\x0f\x20\xc0"]
     modifying = [b"\xc6\x05" + code + b"\x90", b"\xc6\x05" + code + b"\x40", b"\xa3" + code]
     modifying += [b"\xb9" + _word(r.randrange(1, 60)) + b"\xbf" + code + b"\xf3\xaa"]
-    immediate = [b"\xb8" + data, b"\x05" + code, b"\x66\x05\x34\x12", b"\x83\xec" + small, b"\xfc", b"\xfd"]
+    immediate = [
+        b"\xb8" + data,
+        b"\x05" + code,
+        b"\x66\x05\x34\x12",
+        b"\x83\xec" + small,
+        b"\xfc",
+        b"\xfd",
+    ]
     kinds = (plain, stores, stack, flow, repeated, x87, traps, ports, modifying, immediate)
     return r.choice(r.choices(kinds, weights=(6, 5, 4, 4, 2, 3, 3, 2, 2, 4))[0])
 
@@ -155,7 +210,11 @@ class RandomRun:
 
 
 def run(
-    seed: int, ring: int, ticks: int, cut: Callable[[], int], between: Callable[[RandomRun], None] | None = None
+    seed: int,
+    ring: int,
+    ticks: int,
+    cut: Callable[[], int],
+    between: Callable[[RandomRun], None] | None = None,
 ) -> Outcome:
     """Run for `ticks`, cut into pieces by `cut`, with `between` called before each piece."""
     it = RandomRun(seed, ring)

@@ -22,7 +22,11 @@ def _assert_equal(whole: Outcome, cut: Outcome) -> None:
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(seed=st.integers(0, 1 << 32), ring=st.sampled_from([1, 3]), widest=st.sampled_from([1, 2, 3, 7, 50, 400]))
+@given(
+    seed=st.integers(0, 1 << 32),
+    ring=st.sampled_from([1, 3]),
+    widest=st.sampled_from([1, 2, 3, 7, 50, 400]),
+)
 def test_a_run_cut_at_random_equals_the_run_in_one_go(seed: int, ring: int, widest: int) -> None:
     whole = run(seed, ring, TICKS, lambda: WHOLE)
     r = Random(seed + widest)
@@ -31,7 +35,9 @@ def test_a_run_cut_at_random_equals_the_run_in_one_go(seed: int, ring: int, wide
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(seed=st.integers(0, 1 << 32), ring=st.sampled_from([1, 3]))
-def test_dropping_translations_and_changing_engines_on_the_way_changes_nothing(seed: int, ring: int) -> None:
+def test_dropping_translations_and_changing_engines_on_the_way_changes_nothing(
+    seed: int, ring: int
+) -> None:
     whole = run(seed, ring, TICKS, lambda: WHOLE)
     r = Random(seed)
 
