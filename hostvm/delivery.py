@@ -90,6 +90,7 @@ class Delivery:
         self._env = env
         self._memory = memory
         self._full_flags = full_flags
+        self._space = AddressSpace(0, enabled=False, large_pages=False)
 
     def deliver(
         self, vector: int, error_code: int = 0, source: Source = Source.EXCEPTION, back: int = 0
@@ -99,6 +100,7 @@ class Delivery:
         `back`: bytes to step EIP back when a software interrupt itself faults. Raises CpuShutdown.
         """
         while True:
+            self._space = self._address_space()
             try:
                 self._enter(vector, error_code, source)
                 return vector
@@ -216,7 +218,7 @@ class Delivery:
         if index == CS and descriptor.hi & _DESC_CONFORMING:
             cache.flags = descriptor.hi
 
-    def _space(self) -> AddressSpace:
+    def _address_space(self) -> AddressSpace:
         cr = self._env.cr
         return AddressSpace(cr[3], bool(cr[0] & _PG), bool(cr[4] & _PSE))
 
@@ -245,7 +247,7 @@ class Delivery:
 
         The higher part is looked at first: frames grow downwards, and so does the order of faults.
         """
-        memory, space = self._memory, self._space()
+        memory, space = self._memory, self._space
         room = PAGE_SIZE - (linear & 0xFFF)
         try:
             high = None

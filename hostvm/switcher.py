@@ -83,6 +83,7 @@ class PagesLayout:
 
 
 PAGES = PagesLayout()
+_DIRECTORY_FLAGS = int(Pte.P | Pte.RW | Pte.A)
 
 
 class Changed(IntFlag):
@@ -223,7 +224,7 @@ def switcher_pte_page(regs_page: HostPhysical, *, state_writable: bool = False) 
 
 def switcher_directory_entry(page_table: HostPhysical) -> int:
     """What slot SWITCHER_SLOT of a page directory holds to show the Switcher."""
-    return page_table | Pte.P | Pte.RW | Pte.A
+    return page_table | _DIRECTORY_FLAGS
 
 
 def map_switcher(memory: PhysicalMemory, pgdir: HostPhysical, page_table: HostPhysical) -> None:
@@ -287,12 +288,17 @@ def copy_in_guest_info(
     tss = CPU_PAGES + PAGES.guest_tss
     memory.write_u32(tss + _TSS_ESP1, guest.esp1)
     memory.write_u32(tss + _TSS_SS1, guest.ss1)
-    copy_gdt = _gdt_copier(guest)
+    if guest.changed:
+        _copy_changed(guest, switcher)
+        guest.changed = 0
+
+
+def _copy_changed(guest: GuestOnCpu, switcher: Switcher) -> None:
     if guest.changed & Changed.IDT:
         guest.copy_traps(HostPhysical(CPU_PAGES + PAGES.guest_idt), switcher.default_idt_entries)
+    copy_gdt = _gdt_copier(guest)
     if copy_gdt is not None:
         copy_gdt(HostPhysical(CPU_PAGES + PAGES.guest_gdt))
-    guest.changed = 0
 
 
 def _gdt_copier(guest: GuestOnCpu) -> Callable[[HostPhysical], None] | None:
