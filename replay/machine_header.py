@@ -1,0 +1,142 @@
+"""The header of a machine, and the machine of a header: what a recording starts from, put into a trace and taken out.
+
+A trace contains the files its Guests are made of, so that a replay needs nothing else. It also says on what it was
+recorded - engine, processor model, mathematics - and a replay elsewhere is refused here, before it would diverge.
+
+Read next: recording.py, session.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from importlib.metadata import version
+
+from hostvm.cpu import ENGINE_VERSION
+from hostvm.cpuid import MODEL_NAME
+from hostvm.launcher import GuestConfig
+from hostvm.machine import MEMORY_DIGEST_EVERY, MachineConfig
+from hostvm.x87_fingerprint import maths_fingerprint
+from replay.errors import ReplayError, TraceFormatError, one_line
+from replay.log import TraceReader
+from replay.trace_header import MAX_NAME, GuestSetup, TraceHeader
+
+ENGINE = "unicorn"
+
+
+class TraceMismatch(ReplayError):
+    """The trace at `path` was recorded on something that this program does not have."""
+
+    def __init__(self, path: str, what: str, recorded: str, here: str) -> None:
+        super().__init__(path, what, recorded, here)
+        self.path = path
+        self.what = what
+        self.recorded = recorded
+        self.here = here
+
+    def __str__(self) -> str:
+        return one_line(
+            f"{self.path}: recorded with {self.what} {self.recorded}; here it is {self.here}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a recording comes from: which World, which seed, and, for people, the command and the time."""
+
+    clock: str
+    seed: int
+    command_line: tuple[str, ...] = ()
+    created_ns: int = 0
+    parent: bytes = b""
+
+
+class _Images:
+    """Collects files under names that differ where the files do."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+
+    def add(self, name: str, data: bytes) -> str:
+        if not data:
+            return ""
+        digest = sha256(data).hexdigest()
+        for length in range(0, len(digest) + 1, 8):
+            tail = f"-{digest[:length]}" if length else ""
+            full = name.encode()[: MAX_NAME - len(tail)].decode(errors="ignore") + tail
+            if self.files.setdefault(full, data) == data:
+                return full
+        raise AssertionError("two files with one SHA-256")
+
+
+def header_of(config: MachineConfig, origin: Origin) -> tuple[TraceHeader, Mapping[str, bytes]]:
+    """Make the header for a recording of this machine, and the files to put into the trace."""
+    assert config.memory_digest_every == MEMORY_DIGEST_EVERY, "a trace cannot say otherwise"
+    images = _Images()
+    guests = tuple(
+        GuestSetup(
+            memory=guest.memory,
+            abi=guest.abi,
+            kernel=images.add(guest.name, guest.kernel),
+            initrd=images.add(f"{guest.name}.initrd", guest.initrd),
+            command_line=guest.command_line,
+        )
+        for guest in config.guests
+    )
+    header = TraceHeader(
+        lgreplay_version=version("lgreplay"),
+        engine=ENGINE,
+        engine_version=ENGINE_VERSION,
+        cpu_model=MODEL_NAME,
+        maths=bytes.fromhex(maths_fingerprint()),
+        guests=guests,
+        clock=origin.clock,
+        seed=origin.seed,
+        digest_interval=config.digest_interval,
+        command_line=origin.command_line,
+        created_ns=origin.created_ns,
+        parent=origin.parent,
+    )
+    return header, images.files
+
+
+def machine_of(reader: TraceReader) -> MachineConfig:
+    """Tell how to build the machine that a trace was recorded on.
+
+    Raises: TraceMismatch when this program cannot be that machine; TraceError for damaged images.
+    """
+    header = reader.header
+    _check(str(reader.path), header)
+    if header.digest_interval <= 0:
+        raise TraceFormatError(reader.path, 0, "digests every 0 ticks")
+    return MachineConfig(
+        guests=tuple(_guest(reader, setup) for setup in header.guests),
+        digest_interval=header.digest_interval,
+    )
+
+
+def _check(path: str, header: TraceHeader) -> None:
+    facts: Sequence[tuple[str, str, str]] = (
+        ("CPU engine", f"{header.engine} {header.engine_version}", f"{ENGINE} {ENGINE_VERSION}"),
+        ("processor model", header.cpu_model, MODEL_NAME),
+        ("x87 mathematics", header.maths.hex(), maths_fingerprint()),
+        ("host quirks", ", ".join(header.quirks) or "as upstream", "as upstream"),
+    )
+    for what, recorded, here in facts:
+        if recorded != here:
+            raise TraceMismatch(path, what, recorded, here)
+
+
+def _guest(reader: TraceReader, setup: GuestSetup) -> GuestConfig:
+    return GuestConfig(
+        kernel=reader.image(setup.kernel) if setup.kernel else b"",
+        command_line=setup.command_line,
+        memory=setup.memory,
+        initrd=reader.image(setup.initrd) if setup.initrd else b"",
+        abi=setup.abi,
+        name=setup.kernel,
+    )
+
+
+__all__ = ["ENGINE", "Origin", "TraceMismatch", "header_of", "machine_of"]

@@ -1,0 +1,322 @@
+"""Worlds to record in: VirtualWorld computes its answers from a seed, HostWorld takes them from this computer.
+
+Both have one timer, which raises TIMER_VECTOR once their clock has reached the deadline, and one device line, which is
+up while something typed or scripted waits to be fetched. When both are up the timer comes first, as it does on the
+interrupt controller of a PC. The time stamp counter counts nanoseconds of the same clock.
+
+(i) *VirtualWorld* makes the same run from the same seed, anywhere: its clock is a function of the tick and of how much
+idle time was skipped, and its numbers come from the integer arithmetic written out below. Idle time takes no time.
+(ii) *HostWorld* shows its time in whole microseconds, because a trace pays for every digit, and sleeps while its Guests
+do. Nobody can interrupt the machine in the middle of a stretch, so HostWorld limits each stretch to a fraction of
+a millisecond, going by the speed that it has seen.
+
+Read next: recording.py.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from hostvm.observations import Observation
+from hostvm.units import Nanoseconds, Tick
+from hostvm.world import DEVICE_VECTOR, TIMER_VECTOR, Completion
+
+FAR: Final = Tick(1 << 62)
+MASK_64: Final = (1 << 64) - 1
+
+# Virtual time begins on the day lguest was merged into Linux: 19 July 2007, 12:00 UTC.
+VIRTUAL_EPOCH: Final = 1_184_846_400 * 1_000_000_000
+VIRTUAL_NS_PER_TICK: Final = 10
+VIRTUAL_LATENCY_NS: Final = 4_000
+
+HOST_RESOLUTION_NS: Final = 1_000
+STRETCH_NS: Final = 700_000
+SHORTEST_STRETCH: Final = 500
+FIRST_GUESS: Final = 0.02
+CONSOLE_LOOK_NS: Final = 5_000_000
+LONGEST_SLEEP_NS: Final = 50_000_000
+LONGEST_READ: Final = 1024
+
+
+# (i) VirtualWorld.
+
+
+def mix(value: int) -> int:
+    """Scramble a 64-bit number one-to-one (the last steps of the splitmix64 generator)."""
+    value = (value ^ value >> 30) * 0xBF58476D1CE4E5B9 & MASK_64
+    value = (value ^ value >> 27) * 0x94D049BB133111EB & MASK_64
+    return value ^ value >> 31
+
+
+class Draws:
+    """A row of numbers that depends on the seed alone, on every computer and Python (splitmix64)."""
+
+    def __init__(self, seed: int) -> None:
+        self._state = mix(seed & MASK_64)
+
+    def below(self, bound: int) -> int:
+        """Draw the next number of range(bound)."""
+        self._state = self._state + 0x9E3779B97F4A7C15 & MASK_64
+        return mix(self._state) * bound >> 64
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """What a device of a VirtualWorld will deliver when so much time has passed since power-on."""
+
+    after: Nanoseconds
+    completion: Completion
+
+
+class VirtualWorld:
+    """A World computed from `seed`. `arrivals` are in order of time.
+
+    An interrupt comes up to `latency` nanoseconds after it is due, drawn anew each time. Only what changes the state
+    of timer or devices draws; so the answers do not depend on how a run is cut into pieces.
+    """
+
+    def __init__(
+        self,
+        seed: int = 0,
+        *,
+        ns_per_tick: int = VIRTUAL_NS_PER_TICK,
+        latency: int = VIRTUAL_LATENCY_NS,
+        arrivals: Sequence[Arrival] = (),
+    ) -> None:
+        assert ns_per_tick > 0
+        self._seed = mix(seed & MASK_64)
+        self._choices = Draws(seed)
+        self._latencies = Draws(~seed)
+        self._ns_per_tick = ns_per_tick
+        self._latency = latency
+        self._skipped = 0
+        self._timer_due: int | None = None
+        self._arrivals = deque(arrivals)
+        self._arrival_due: int | None = None
+        self._expect_arrival()
+
+    def clock(self, tick: Tick, guest: int) -> Nanoseconds:
+        return Nanoseconds(self._time(tick))
+
+    def tsc(self, tick: Tick, guest: int) -> int:
+        return self._time(tick) - VIRTUAL_EPOCH & MASK_64
+
+    def _time(self, tick: int) -> int:
+        # The jitter is less than a tick, so that time cannot go back.
+        jitter = mix(self._seed ^ tick) % self._ns_per_tick
+        return VIRTUAL_EPOCH + self._skipped + tick * self._ns_per_tick + jitter
+
+    def _first_tick_at(self, due: int) -> int:
+        tick = (due - VIRTUAL_EPOCH - self._skipped) // self._ns_per_tick - 1
+        while self._time(tick) < due:
+            tick += 1
+        return tick
+
+    def _next_due(self) -> int | None:
+        return min((d for d in (self._timer_due, self._arrival_due) if d is not None), default=None)
+
+    def horizon(self, tick: Tick) -> Tick:
+        due = self._next_due()
+        return FAR if due is None else max(tick, Tick(self._first_tick_at(due)))
+
+    def interrupt_line(self, tick: Tick) -> int | None:
+        now = self._time(tick)
+        if self._timer_due is not None and self._timer_due <= now:
+            return TIMER_VECTOR
+        if self._arrival_due is not None and self._arrival_due <= now:
+            return DEVICE_VECTOR
+        return None
+
+    def interrupt_taken(self, tick: Tick, guest: int, vector: int, eip: int, check: int) -> None:
+        self._lower(vector)
+
+    def _lower(self, vector: int) -> None:
+        if vector == TIMER_VECTOR:
+            self._timer_due = None
+        else:
+            self._arrival_due = None
+
+    def host_interrupt(self, tick: Tick, guest: int) -> int | None:
+        vector = self.interrupt_line(tick)
+        if vector is not None:
+            self._lower(vector)
+        return vector
+
+    def wait(self, tick: Tick, guest: int) -> int | None:
+        due = self._next_due()
+        if due is None:
+            return None
+        self._skipped += max(0, due - self._time(tick))
+        return self.host_interrupt(tick, guest)
+
+    def program_timer(self, tick: Tick, deadline: Nanoseconds | None) -> None:
+        self._timer_due = None if deadline is None else self._late(deadline)
+
+    def _late(self, when: int) -> int:
+        return when + self._latencies.below(self._latency + 1)
+
+    def _expect_arrival(self) -> None:
+        if self._arrivals:
+            self._arrival_due = self._late(VIRTUAL_EPOCH + self._arrivals[0].after)
+
+    def completions(self, tick: Tick) -> tuple[Completion, ...]:
+        now = self._time(tick) - VIRTUAL_EPOCH
+        arrived: list[Completion] = []
+        while self._arrivals and self._arrivals[0].after <= now:
+            arrived.append(self._arrivals.popleft().completion)
+        self._expect_arrival()
+        return tuple(arrived)
+
+    def choose(self, tick: Tick, guest: int, bound: int) -> int:
+        return self._choices.below(bound)
+
+    def observe(self, observation: Observation) -> None:
+        pass
+
+
+# (ii) HostWorld.
+
+
+@dataclass(frozen=True, slots=True)
+class Console:
+    """A file descriptor to type at, and the Guest's device that gets what is typed."""
+
+    descriptor: int
+    guest: int
+    device: int
+    irq: int
+
+
+class HostWorld:
+    """The World of this computer; `seed` is for the random choices, which are then at least known.
+
+    `stop` may be called at any moment, from a signal handler too: from then on waiting ends at once, for good.
+    """
+
+    def __init__(self, seed: int, console: Console | None = None) -> None:
+        self._choices = Draws(seed)
+        self._console = console
+        self._typed = b""
+        self._looked = 0
+        self._offset = time.time_ns() - time.monotonic_ns()
+        self._deadline: int | None = None
+        self._stopping = False
+        self._ticks_per_ns = FIRST_GUESS
+        self._gauged: tuple[int, int] | None = None
+
+    def stop(self) -> None:
+        """Wait no longer."""
+        self._stopping = True
+
+    # Time.
+
+    def clock(self, tick: Tick, guest: int) -> Nanoseconds:
+        return Nanoseconds(self._now())
+
+    def tsc(self, tick: Tick, guest: int) -> int:
+        return time.monotonic_ns() & MASK_64
+
+    def _now(self) -> int:
+        return (self._offset + time.monotonic_ns()) // HOST_RESOLUTION_NS * HOST_RESOLUTION_NS
+
+    def horizon(self, tick: Tick) -> Tick:
+        now = self._now()
+        self._gauge(tick, now)
+        if self._line(now) is not None:
+            return tick
+        ns = STRETCH_NS if self._deadline is None else min(STRETCH_NS, self._deadline - now)
+        return Tick(tick + max(SHORTEST_STRETCH, int(ns * self._ticks_per_ns)))
+
+    def _gauge(self, tick: int, now: int) -> None:
+        """Learn how fast the machine runs, from spans long enough to tell."""
+        if self._gauged is None:
+            self._gauged = tick, now
+            return
+        ticks, ns = tick - self._gauged[0], now - self._gauged[1]
+        if ns >= STRETCH_NS // 4:
+            self._ticks_per_ns += (ticks / ns - self._ticks_per_ns) / 4
+            self._gauged = tick, now
+
+    # Interrupts.
+
+    def interrupt_line(self, tick: Tick) -> int | None:
+        return self._line(self._now())
+
+    def _line(self, now: int) -> int | None:
+        if self._deadline is not None and self._deadline <= now:
+            return TIMER_VECTOR
+        if now - self._looked >= CONSOLE_LOOK_NS:
+            self._looked = now
+            self._listen(0)
+        return DEVICE_VECTOR if self._typed else None
+
+    def interrupt_taken(self, tick: Tick, guest: int, vector: int, eip: int, check: int) -> None:
+        self._lower(vector)
+
+    def _lower(self, vector: int) -> None:
+        # The device line goes down by itself once all that was typed has been fetched.
+        if vector == TIMER_VECTOR:
+            self._deadline = None
+
+    def host_interrupt(self, tick: Tick, guest: int) -> int | None:
+        vector = self._line(self._now())
+        if vector is not None:
+            self._lower(vector)
+        return vector
+
+    def wait(self, tick: Tick, guest: int) -> int | None:
+        self._gauged = None
+        while not self._stopping:
+            vector = self.host_interrupt(tick, guest)
+            if vector is not None:
+                return vector
+            if self._deadline is None and self._console is None:
+                return None
+            self._sleep()
+        return None
+
+    def _sleep(self) -> None:
+        ns = LONGEST_SLEEP_NS
+        if self._deadline is not None:
+            ns = max(0, min(ns, self._deadline - self._now()))
+        if self._console is None:
+            time.sleep(ns / 1e9)
+        else:
+            self._listen(ns)
+
+    def program_timer(self, tick: Tick, deadline: Nanoseconds | None) -> None:
+        self._deadline = deadline
+
+    # Devices and choices.
+
+    def _listen(self, ns: int) -> None:
+        """Wait that long for something typed; when the typing has ended for good, forget the console."""
+        if self._console is None or self._typed:
+            return
+        readable, _, _ = select.select([self._console.descriptor], [], [], ns / 1e9)
+        if readable:
+            self._typed = os.read(self._console.descriptor, LONGEST_READ)
+            if not self._typed:
+                self._console = None
+
+    def completions(self, tick: Tick) -> tuple[Completion, ...]:
+        typed, self._typed = self._typed, b""
+        if self._console is None or not typed:
+            return ()
+        console = self._console
+        return (Completion(console.guest, console.device, console.irq, typed),)
+
+    def choose(self, tick: Tick, guest: int, bound: int) -> int:
+        return self._choices.below(bound)
+
+    def observe(self, observation: Observation) -> None:
+        pass
+
+
+__all__ = ["FAR", "VIRTUAL_EPOCH", "Arrival", "Console", "Draws", "HostWorld", "VirtualWorld"]
