@@ -197,7 +197,7 @@ def unpack_chunk_header(data: bytes, version: Version, place: Place) -> ChunkHea
     _, kind, flags, reserved, *rest = _HEADER.unpack_from(data)
     header = ChunkHeader(kind, flags, *rest)
     unknown = place.unknown(version.newer)
-    if reserved or flags & ~ChunkFlag.SKIPPABLE:
+    if reserved or flags not in (0, ChunkFlag.SKIPPABLE):
         raise unknown(f"unknown flags {flags:#x} {reserved:#x} of a chunk")
     if not header.is_known:
         if not flags & ChunkFlag.SKIPPABLE:

@@ -6,8 +6,8 @@ dropped as soon as the others are enough without it. So there is always at least
 been recorded) and at most about a quarter more; while the file is copied without its oldest segment, the disk holds
 about twice what was asked for.
 
-A checkpoint may be large beside the events. A segment is therefore at least three times as long as its checkpoint,
-whatever was asked for.
+A checkpoint may be large beside the events. The one that the history begins with does not count as history, and a
+segment is at least three times as long as its checkpoint, whatever was asked for.
 """
 
 from __future__ import annotations
@@ -74,7 +74,8 @@ class Segments:
         dropped = False
         while len(self._segments) > 1:
             second = self._segments[1]
-            if not self._keep.is_enough(position - second.position, now - second.since):
+            size = position - second.position - second.checkpoint_size
+            if not self._keep.is_enough(size, now - second.since):
                 break
             self._segments.popleft()
             dropped = True

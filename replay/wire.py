@@ -24,6 +24,7 @@ Row: TypeAlias = tuple[object, ...]
 MAX_DEPTH = 16
 MAX_VALUES = 1 << 20
 MAX_ROW_VALUES = 512
+END_OF_ROWS = b"\xc0"
 
 
 # (i) Payloads.
@@ -169,7 +170,7 @@ def unpack_rows(raw: bytes, place: Place) -> Iterator[Row]:
     unpacker = msgpack.Unpacker(
         raw=True,
         use_list=False,
-        max_buffer_size=len(raw),
+        max_buffer_size=len(raw) + len(END_OF_ROWS),
         max_str_len=len(raw),
         max_bin_len=len(raw),
         max_array_len=MAX_ROW_VALUES,
@@ -177,15 +178,17 @@ def unpack_rows(raw: bytes, place: Place) -> Iterator[Row]:
         max_ext_len=0,
     )
     unpacker.feed(raw)
-    end = len(raw)
+    # The iterator ends alike after the last row and within it; only a whole last row leaves this as a value of its own.
+    unpacker.feed(END_OF_ROWS)
     try:
         for row in unpacker:
             if type(row) is not tuple:
-                raise place.malformed("something else than a msgpack array among the rows")
+                break
             yield row
-        # The iterator ends alike after the last row and within it.
-        if unpacker.tell() != end:
+        else:
             raise place.malformed("the last row is not whole")
+        if row is not None or unpacker.tell() != len(raw) + len(END_OF_ROWS):
+            raise place.malformed("something else than a msgpack array among the rows")
     except (ValueError, msgpack.UnpackException) as error:
         raise place.malformed(
             f"not the expected msgpack: {error or type(error).__name__}"
