@@ -48,6 +48,7 @@ from hostvm.cpu_state import (
     HF_CPL,
     CpuState,
     read_state,
+    write_flags,
     write_state,
 )
 from hostvm.cpuid import cpuid
@@ -647,6 +648,8 @@ class Cpu:
         assert self._refused is not None
         refused, self._refused = self._refused, None
         ctypes.memmove(self._layout.env, refused.env, ENV_BYTES)
+        # Inside a call the engine keeps arithmetic flags apart; between calls it expects them in EFLAGS.
+        write_flags(self.env, self.eflags())
         self._deliver(refused.vector, refused.error_code)
 
     def _may_use_port(self, port: int, size: int) -> bool:

@@ -142,7 +142,8 @@ def _load(cache: SegmentCache, segment: Segment) -> None:
 def write_flags(env: Env, eflags: int) -> None:
     """Put full flags into the engine's split form.
 
-    The arithmetic flags go into `eflags` too: behind its counting hook the engine takes them from there.
+    The arithmetic flags and DF go into `eflags` too: from there the engine takes them at its next call, and there it
+    leaves them at the end of one.
     """
     env.eflags = eflags & ~int(Eflags.RF) | Eflags.FIXED
     env.cc_src = eflags & ARITHMETIC_FLAGS
