@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from importlib.metadata import version
 
 from hostvm.cpu import ENGINE_VERSION
 from hostvm.cpuid import MODEL_NAME
@@ -21,8 +20,7 @@ from hostvm.x87_fingerprint import maths_fingerprint
 from replay.errors import ReplayError, TraceFormatError, one_line
 from replay.log import TraceReader
 from replay.trace_header import MAX_NAME, GuestSetup, TraceHeader
-
-ENGINE = "unicorn"
+from replay.versions import ENGINE, lgreplay_version
 
 
 class TraceMismatch(ReplayError):
@@ -85,7 +83,7 @@ def header_of(config: MachineConfig, origin: Origin) -> tuple[TraceHeader, Mappi
         for guest in config.guests
     )
     header = TraceHeader(
-        lgreplay_version=version("lgreplay"),
+        lgreplay_version=lgreplay_version(),
         engine=ENGINE,
         engine_version=ENGINE_VERSION,
         cpu_model=MODEL_NAME,
@@ -139,4 +137,4 @@ def _guest(reader: TraceReader, setup: GuestSetup) -> GuestConfig:
     )
 
 
-__all__ = ["ENGINE", "Origin", "TraceMismatch", "header_of", "machine_of"]
+__all__ = ["Origin", "TraceMismatch", "header_of", "machine_of"]

@@ -1,0 +1,58 @@
+"""What `lgreplay demo` does: the commands that a user would type, one after the other, in a folder of its own."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from replay import cli
+from replay.exit_codes import ExitCode
+
+STEPS: Sequence[tuple[str, Sequence[str]]] = (
+    (
+        "Record a guest: a small kernel that runs two programs side by side.",
+        ("record", "--guest", "hello", "--clock", "virtual", "-o", "hello.trace"),
+    ),
+    (
+        "Replay it: everything is executed again, and every event and digest is compared.",
+        ("replay", "hello.trace"),
+    ),
+    (
+        "What came in from outside was little: these answers of the clock and interrupts are the trace.",
+        ("info", "hello.trace"),
+    ),
+    (
+        "Each event has its machine step; here is how the guest began its last hundred thousand steps.",
+        ("events", "hello.trace", "--kind", "host_interrupt", "--from", "2150000"),
+    ),
+)
+
+
+def demonstrate() -> None:
+    """Run the steps, each after its command line.
+
+    Raises: click.exceptions.Exit with the code of a step that failed.
+    """
+    here = Path.cwd()
+    with tempfile.TemporaryDirectory(prefix="lgreplay-") as folder:
+        os.chdir(folder)
+        try:
+            for words, command in STEPS:
+                _step(words, command)
+        finally:
+            os.chdir(here)
+
+
+def _step(words: str, command: Sequence[str]) -> None:
+    click.secho(f"\n# {words}", dim=True)
+    click.secho(f"$ lgreplay {' '.join(command)}", bold=True)
+    code = cli.run(command)
+    if code != ExitCode.OK:
+        raise click.exceptions.Exit(code)
+
+
+__all__ = ["STEPS", "demonstrate"]

@@ -1,0 +1,88 @@
+"""`lgreplay record`: run a guest and write a trace of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from replay.commands.options import as_count, as_keep, as_memory
+
+if TYPE_CHECKING:
+    from replay.keep import Keep
+
+
+@click.command
+@click.option(
+    "--guest",
+    "guests",
+    multiple=True,
+    metavar="NAME",
+    help="Shipped guest or kernel file [hello]; may be repeated.",
+)
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    help="The trace [NAME.trace, or the next free NAME-2.trace ...].",
+)
+@click.option("--memory", callback=as_memory, help="Memory of each guest, such as 64M [64M].")
+@click.option("--initrd", metavar="FILE", help="Initial ramdisk.")
+@click.option(
+    "--append", "command_line", default="", metavar="TEXT", help="The guest's command line."
+)
+@click.option("--abi", help="Generation of lguest that the kernel is for.")
+@click.option(
+    "--clock",
+    type=click.Choice(["host", "virtual"]),
+    default="host",
+    show_default=True,
+    help="This computer's time, or one computed from the seed.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0, (1 << 64) - 1),
+    help="Of all random choices [host: drawn, virtual: 0].",
+)
+@click.option(
+    "--max-ticks", callback=as_count, help="End after so many machine steps, such as 20M."
+)
+@click.option(
+    "--keep-last", callback=as_keep, help="Keep only the newest part: 100M of trace, or 30s."
+)
+@click.option("--quiet", is_flag=True, help="Do not show the guest's console.")
+def record(
+    guests: tuple[str, ...],
+    output: str | None,
+    memory: int | None,
+    initrd: str | None,
+    command_line: str,
+    abi: str | None,
+    clock: str,
+    seed: int | None,
+    max_ticks: int | None,
+    keep_last: Keep | None,
+    quiet: bool,
+) -> None:
+    """Run a guest and record everything that a replay needs.
+
+    The guest's console goes to stdout, progress to stderr. ^C ends the recording; the trace is then whole. A second ^C
+    gives up and leaves FILE.incomplete, readable as far as it goes.
+    """
+    from replay.commands import recorder
+
+    recorder.run(
+        recorder.Wish(
+            guests=guests or ("hello",),
+            output=output,
+            memory=memory,
+            initrd=initrd,
+            command_line=command_line,
+            abi=abi,
+            clock=clock,
+            seed=seed,
+            max_ticks=max_ticks,
+            keep_last=keep_last,
+            quiet=quiet,
+        )
+    )

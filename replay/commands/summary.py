@@ -1,0 +1,81 @@
+"""What `lgreplay info` shows."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from replay.describe import KIND_DESCRIPTIONS
+from replay.errors import one_line
+from replay.events import Kind
+from replay.log import TraceReader
+from replay.trace_header import GuestSetup, TraceEndReason
+
+_LAST_YEAR_NS = 253_402_300_799 * 10**9
+_ENDS = {
+    TraceEndReason.FINISHED: "the machine had ended",
+    TraceEndReason.INTERRUPTED: "the recording was interrupted",
+    TraceEndReason.LIMIT: "the limit of ticks was reached",
+    TraceEndReason.FAILED: "the recording failed",
+    TraceEndReason.CUT: "the trace was cut",
+}
+
+
+def summary(reader: TraceReader) -> Iterator[str]:
+    """Yield the lines, without newlines; nothing in them can steer a terminal."""
+    yield one_line(str(reader.path))
+    for name, text in _facts(reader):
+        yield one_line(f"  {name:<9} {text}")
+    for number, count in sorted(reader.count_kinds().items()):
+        name, what = _kind(number)
+        yield f"  {count:>13,} {name:<19}  {what}"
+
+
+def _facts(reader: TraceReader) -> Iterator[tuple[str, str]]:
+    header = reader.header
+    yield "recorded", f"{_when(header.created_ns)} by lgreplay {header.lgreplay_version}"
+    yield "with", shlex.join(header.command_line)
+    yield "format", f"{reader.version}, trace {reader.trace_id.hex()}"
+    yield "machine", f"{header.engine} {header.engine_version}, {header.cpu_model}"
+    yield "clock", f"{header.clock}, seed {header.seed}"
+    for number, guest in enumerate(header.guests):
+        yield f"guest {number}", _guest(guest)
+    for image in header.images:
+        yield "contains", f"{image.name}, {image.size:,} bytes, sha256 {image.sha256.hex()}"
+    yield from _extent(reader)
+
+
+def _when(ns: int) -> str:
+    if not 0 < ns <= _LAST_YEAR_NS:
+        return "at a time not known"
+    return datetime.fromtimestamp(ns // 10**9, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def _guest(guest: GuestSetup) -> str:
+    initrd = f", initrd {guest.initrd}" if guest.initrd else ""
+    line = f", command line {guest.command_line!r}" if guest.command_line else ""
+    return f"{guest.kernel}{initrd}, lguest {guest.abi}, {guest.memory >> 20} MiB{line}"
+
+
+def _extent(reader: TraceReader) -> Iterator[tuple[str, str]]:
+    if not reader.starts_at_power_on:
+        yield "begins", f"at tick {reader.first_tick or 0:,}; what was before has been dropped"
+    end = reader.end
+    if end is None:
+        known = f"known up to tick {reader.last_tick or 0:,}"
+        yield "ends", f"unfinished, {known}, byte {reader.torn_at or 0:#x}"
+    else:
+        text = f": {end.text}" if end.text else ""
+        yield "ends", f"at tick {end.tick:,}, because {_ENDS[end.reason]}{text}"
+    yield "events", f"{reader.event_count:,}"
+
+
+def _kind(number: int) -> tuple[str, str]:
+    if number not in set(Kind):
+        return f"kind {number}", "not known to this version"
+    kind = Kind(number)
+    return kind.name.lower(), KIND_DESCRIPTIONS[kind]
+
+
+__all__ = ["summary"]
