@@ -1,0 +1,19 @@
+"""Settings for all tests: how many examples hypothesis tries, and that no test depends on the user's surroundings."""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+# On a loaded computer a slow example says nothing; a hanging one meets the timeout.
+_CALM = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+# The same examples every time: a change that breaks nothing must not fail. `make fuzz` looks for new ones.
+settings.register_profile("repeatable", _CALM, derandomize=True, max_examples=100)
+settings.register_profile("fuzz", _CALM, max_examples=int(os.environ.get("FUZZ_EXAMPLES", "5000")))
+settings.load_profile("repeatable")
+
+# Programs that tests start must not take colours or columns from the terminal of whoever starts the tests.
+os.environ.pop("COLUMNS", None)
+os.environ["TERM"] = "dumb"

@@ -1,0 +1,227 @@
+"""VirtualWorld and HostWorld, asked as a machine asks."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hostvm.units import Nanoseconds, Tick
+from hostvm.world import DEVICE_VECTOR, TIMER_VECTOR, Completion
+from replay.worlds import (
+    FAR,
+    HOST_RESOLUTION_NS,
+    MASK_64,
+    VIRTUAL_EPOCH,
+    Arrival,
+    Console,
+    Draws,
+    HostWorld,
+    VirtualWorld,
+    mix,
+)
+
+TYPED = Completion(0, 0, 1, b"ls\n")
+SEEDS = st.integers(0, (1 << 64) - 1)
+TICKS = st.integers(0, 1 << 48).map(Tick)
+DELAYS = st.integers(-(10**9), 10**12)
+
+
+def deadline_in(world: VirtualWorld, tick: Tick, ns: int) -> Nanoseconds:
+    return Nanoseconds(world.clock(tick, 0) + ns)
+
+
+class TestVirtualWorld:
+    @given(SEEDS, st.integers(1, 1000), TICKS, st.integers(0, 1000))
+    def test_its_clock_never_goes_back(self, seed: int, pace: int, tick: Tick, more: int) -> None:
+        world = VirtualWorld(seed, ns_per_tick=pace)
+        assert world.clock(tick, 0) <= world.clock(Tick(tick + more), 1)
+
+    def test_its_clock_advances_by_ten_nanoseconds_a_tick(self) -> None:
+        world = VirtualWorld(5)
+        assert abs(world.clock(Tick(1000), 0) - world.clock(Tick(0), 0) - 10_000) < 10
+
+    def test_the_time_stamp_counter_runs_with_the_clock(self) -> None:
+        world = VirtualWorld(5)
+        for tick in (Tick(0), Tick(77), Tick(1 << 40)):
+            assert world.tsc(tick, 0) == world.clock(tick, 0) - VIRTUAL_EPOCH
+
+    @given(SEEDS, TICKS, DELAYS)
+    def test_the_timer_is_up_from_the_horizon_on_and_not_before(
+        self, seed: int, tick: Tick, delay: int
+    ) -> None:
+        world = VirtualWorld(seed)
+        world.program_timer(tick, deadline_in(world, tick, delay))
+        horizon = world.horizon(tick)
+        assert world.interrupt_line(horizon) == TIMER_VECTOR
+        assert world.clock(horizon, 0) >= world.clock(tick, 0) + delay
+        if horizon > tick:
+            assert world.interrupt_line(Tick(horizon - 1)) is None
+
+    @given(SEEDS, TICKS, DELAYS, st.lists(st.integers(0, 10**9), max_size=5))
+    def test_asking_changes_nothing(
+        self, seed: int, tick: Tick, delay: int, looks: list[int]
+    ) -> None:
+        asked, left_alone = VirtualWorld(seed), VirtualWorld(seed)
+        for world in (asked, left_alone):
+            world.program_timer(tick, deadline_in(world, tick, delay))
+        for look in sorted(looks):
+            asked.horizon(Tick(tick + look))
+            asked.interrupt_line(Tick(tick + look))
+            asked.clock(Tick(tick + look), 0)
+        assert asked.horizon(tick) == left_alone.horizon(tick)
+        assert asked.choose(tick, 0, 1000) == left_alone.choose(tick, 0, 1000)
+
+    def test_latency_differs_from_one_deadline_to_the_next(self) -> None:
+        world = VirtualWorld(3, latency=100_000)
+        latencies = set()
+        for tick in range(10):
+            deadline = deadline_in(world, Tick(tick), 0)
+            world.program_timer(Tick(tick), deadline)
+            latencies.add(world.clock(world.horizon(Tick(tick)), 0) - deadline)
+        assert len(latencies) > 5
+
+    def test_a_timer_taken_is_up_no_more(self) -> None:
+        world = VirtualWorld()
+        world.program_timer(Tick(0), deadline_in(world, Tick(0), 50))
+        due = world.horizon(Tick(0))
+        world.interrupt_taken(due, 0, TIMER_VECTOR, 0, 0)
+        assert world.interrupt_line(due) is None
+        assert world.horizon(due) == FAR
+
+    def test_the_host_takes_what_is_due_during_its_turn(self) -> None:
+        world = VirtualWorld()
+        world.program_timer(Tick(0), deadline_in(world, Tick(0), 50))
+        due = world.horizon(Tick(0))
+        assert world.host_interrupt(Tick(due - 1), 0) is None
+        assert world.host_interrupt(due, 0) == TIMER_VECTOR
+        assert world.host_interrupt(due, 0) is None
+
+    def test_a_stopped_timer_never_expires(self) -> None:
+        world = VirtualWorld()
+        world.program_timer(Tick(0), deadline_in(world, Tick(0), 50))
+        world.program_timer(Tick(1), None)
+        assert world.horizon(Tick(1)) == FAR
+
+    @given(SEEDS, TICKS, DELAYS)
+    def test_waiting_jumps_to_the_deadline(self, seed: int, tick: Tick, delay: int) -> None:
+        world = VirtualWorld(seed)
+        deadline = deadline_in(world, tick, delay)
+        world.program_timer(tick, deadline)
+        assert world.wait(tick, 0) == TIMER_VECTOR
+        assert world.clock(tick, 0) >= deadline
+        assert world.interrupt_line(tick) is None
+
+    def test_waiting_for_nothing_ends_the_machine(self) -> None:
+        assert VirtualWorld().wait(Tick(9), 0) is None
+
+    def test_what_is_scripted_arrives_in_time_and_once(self) -> None:
+        world = VirtualWorld(arrivals=[Arrival(Nanoseconds(1_000_000), TYPED)])
+        due = world.horizon(Tick(0))
+        assert world.clock(due, 0) >= VIRTUAL_EPOCH + 1_000_000
+        assert world.interrupt_line(due) == DEVICE_VECTOR
+        world.interrupt_taken(due, 0, DEVICE_VECTOR, 0, 0)
+        assert world.completions(due) == (TYPED,)
+        assert world.completions(due) == ()
+        assert world.horizon(due) == FAR
+
+    def test_the_timer_comes_before_the_device(self) -> None:
+        world = VirtualWorld(latency=0, arrivals=[Arrival(Nanoseconds(100), TYPED)])
+        world.program_timer(Tick(0), Nanoseconds(VIRTUAL_EPOCH + 100))
+        assert [world.wait(Tick(0), 0) for _ in range(2)] == [TIMER_VECTOR, DEVICE_VECTOR]
+
+    @given(SEEDS)
+    def test_equal_seeds_give_equal_worlds(self, seed: int) -> None:
+        one, other = VirtualWorld(seed), VirtualWorld(seed)
+        for tick in map(Tick, range(0, 5000, 500)):
+            assert one.choose(tick, 0, 97) == other.choose(tick, 0, 97)
+            assert one.clock(tick, 0) == other.clock(tick, 0)
+
+
+def test_mixing_is_that_of_splitmix64() -> None:
+    """First numbers of the reference implementation for state 1234567."""
+    state, step = 1234567, 0x9E3779B97F4A7C15
+    numbers = [mix(state + step * rank & MASK_64) for rank in (1, 2, 3)]
+    assert numbers == [6457827717110365317, 3203168211198807973, 9817491932198370423]
+
+
+@given(SEEDS, st.integers(1, (1 << 32) - 1))
+def test_a_draw_is_below_its_bound(seed: int, bound: int) -> None:
+    assert 0 <= Draws(seed).below(bound) < bound
+
+
+class TestHostWorld:
+    def test_its_clock_is_this_computers_in_whole_microseconds(self) -> None:
+        world = HostWorld(0)
+        before = time.time_ns()
+        now = world.clock(Tick(0), 0)
+        assert now % HOST_RESOLUTION_NS == 0
+        assert abs(now - before) < 10**9
+
+    def test_waiting_lasts_until_the_deadline(self) -> None:
+        world = HostWorld(0)
+        deadline = Nanoseconds(world.clock(Tick(0), 0) + 20_000_000)
+        world.program_timer(Tick(0), deadline)
+        assert world.wait(Tick(0), 0) == TIMER_VECTOR
+        assert world.clock(Tick(0), 0) >= deadline
+
+    def test_waiting_for_nothing_ends_the_machine(self) -> None:
+        assert HostWorld(0).wait(Tick(0), 0) is None
+
+    def test_stop_ends_a_long_wait_at_once(self) -> None:
+        world = HostWorld(0)
+        world.program_timer(Tick(0), Nanoseconds(world.clock(Tick(0), 0) + 10**12))
+        threading.Timer(0.05, world.stop).start()
+        began = time.monotonic()
+        assert world.wait(Tick(0), 0) is None
+        assert time.monotonic() - began < 5
+
+    def test_the_horizon_is_near_and_ahead_while_nothing_is_due(self) -> None:
+        world = HostWorld(0)
+        assert Tick(100) < world.horizon(Tick(100)) < Tick(1_000_000)
+
+    def test_the_horizon_is_here_once_the_timer_is_due(self) -> None:
+        world = HostWorld(0)
+        world.program_timer(Tick(0), world.clock(Tick(0), 0))
+        assert world.horizon(Tick(7)) == Tick(7)
+        assert world.interrupt_line(Tick(7)) == TIMER_VECTOR
+
+    def test_a_faster_machine_gets_longer_stretches(self) -> None:
+        slow, fast = HostWorld(0), HostWorld(0)
+        for round_ in range(5):
+            slow.horizon(Tick(round_))
+            fast.horizon(Tick(round_ * 1_000_000))
+            time.sleep(0.002)
+        slow_stretch = slow.horizon(Tick(5)) - 5
+        assert fast.horizon(Tick(5_000_000)) - 5_000_000 > 10 * slow_stretch
+
+    def test_what_is_typed_reaches_the_console(self) -> None:
+        reading, writing = os.pipe()
+        try:
+            world = HostWorld(0, Console(reading, guest=0, device=0, irq=1))
+            os.write(writing, b"ls\n")
+            assert world.wait(Tick(0), 0) == DEVICE_VECTOR
+            assert world.completions(Tick(0)) == (TYPED,)
+        finally:
+            os.close(reading)
+            os.close(writing)
+
+    def test_the_end_of_typing_is_no_interrupt(self) -> None:
+        reading, writing = os.pipe()
+        os.close(writing)
+        try:
+            world = HostWorld(0, Console(reading, guest=0, device=0, irq=1))
+            assert world.wait(Tick(0), 0) is None
+        finally:
+            os.close(reading)
+
+    @pytest.mark.parametrize("bound", [1, 4, 1 << 32])
+    def test_equal_seeds_give_equal_choices(self, bound: int) -> None:
+        one, other = HostWorld(8), HostWorld(8)
+        assert [one.choose(Tick(0), 0, bound) for _ in range(20)] == [
+            other.choose(Tick(0), 0, bound) for _ in range(20)
+        ]
