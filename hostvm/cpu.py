@@ -53,6 +53,7 @@ from hostvm.cpu_state import (
 )
 from hostvm.cpuid import cpuid
 from hostvm.delivery import CpuShutdown, Delivery, Source, interruptible
+from hostvm.engine_check import check_page_fault, check_registers, check_software_interrupt
 from hostvm.engine_gaps import MAX_INSTRUCTION, Gap, GapFinder, classify, skip_prefixes
 from hostvm.engine_layout import (
     EMPTY_EXCEPTION,
@@ -185,6 +186,8 @@ class Cpu:
         self._keep: list[Any] = []
         self._layout = self._find_layout()
         self.env = Env.from_address(self._layout.env)
+        check_registers(self.env, self._write_register)
+        self._check_exceptions()
         self._counter = _u64.from_address(self._layout.counter)
         self._budget = _u64.from_address(self._layout.budget)
         self._flags = ctypes.c_uint64()
@@ -237,6 +240,46 @@ class Cpu:
         for name, value in zip(("EAX", "ECX", "EDX", "EBX"), values, strict=True):
             self._uc.reg_write(getattr(x86_const, f"UC_X86_REG_{name}"), value)
         return b"".join(value.to_bytes(8, "little") for value in values)
+
+    def _write_register(self, name: str, value: Any) -> None:
+        self._uc.reg_write(getattr(x86_const, f"UC_X86_REG_{name}"), value)
+
+    def _check_exceptions(self) -> None:
+        """Make a software interrupt, a data fault and a fetch fault happen, and look at how the engine reports them."""
+        page = self.memory.base
+        code, far = page + _PROBE, page + (1 << 22)
+        load = b"\xa1" + far.to_bytes(4, "little")
+        jump = b"\xb8" + far.to_bytes(4, "little") + b"\xff\xe0"
+        before = self.memory.read(page, 3 * PAGE_SIZE)
+        self.memory.write_u32(page + PAGE_SIZE + (page >> 22) * 4, page + 2 * PAGE_SIZE | 7)
+        self.memory.write_u32(page + 2 * PAGE_SIZE, page | 7)
+        self._write_register("CR3", page + PAGE_SIZE)
+        self._write_register("CR0", int(Cr0.PE | Cr0.PG | Cr0.ET))
+        env = self.env
+        self._try(code, b"\xcd\x40", lambda: check_software_interrupt(env, code + 2))
+        self._try(code, load, lambda: check_page_fault(env, 0, fetch=False))
+        self._try(code, jump, lambda: check_page_fault(env, 0, fetch=True))
+        self._write_register("CR0", int(Cr0.PE | Cr0.ET))
+        self.memory.write(page, before)
+        self._uc.ctl_flush_tb()
+
+    def _try(self, address: int, program: bytes, look: Callable[[], None]) -> None:
+        """Run `program` and call `look` from the hook of the interrupt that it must cause."""
+        seen: list[int] = []
+
+        def on_interrupt(engine: Any, vector: int, _data: Any) -> None:
+            seen.append(vector)
+            look()
+            self.env.old_exception = EMPTY_EXCEPTION
+            engine.emu_stop()
+
+        self.memory.write(address, program)
+        self._uc.ctl_flush_tb()
+        hook = self._uc.hook_add(uc_const.UC_HOOK_INTR, on_interrupt)
+        self._uc.emu_start(address, 0, count=3)
+        self._uc.hook_del(hook)
+        if not seen:
+            raise EngineMisfit("the CPU engine reports no interrupts; is unicorn 2.1.4 installed?")
 
     def _install_hooks(self) -> None:
         self._hook(uc_const.UC_HOOK_INTR, _INTR(self._on_interrupt))
