@@ -165,9 +165,10 @@ class EventEncoder:
             self._first_tick = tick
             step = 0
         row = self._pack((kind, step, *to_wire(event, self._differences)))
+        # The call comes last: an interrupt from the keyboard arrives behind calls, and must find all of it or nothing.
         self._raw += row
-        self._kinds.append(kind)
         self._tick = tick
+        self._kinds.append(kind)
         return len(self._raw)
 
     def advance(self, tick: Tick) -> None:

@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 import textwrap
+import tracemalloc
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -686,6 +687,96 @@ def test_a_chunk_of_another_trace_is_noticed(tmp_path: Path) -> None:
         read_everything(one)
 
 
+def test_a_lost_chunk_is_noticed_on_opening(path: Path) -> None:
+    write_trace(path, [interrupts(3, start) for start in range(0, 9, 3)])
+    rebuilt(path, lambda pieces: [*pieces[:4], pieces[5]])
+    with pytest.raises(TraceFormatError, match="chunk number 5 where 4 belongs"):
+        TraceReader(path)
+
+
+def test_time_that_goes_back_is_noticed_on_opening(path: Path) -> None:
+    write_trace(path, [interrupts(3, start) for start in range(0, 9, 3)])
+
+    def exchanged(pieces: list[Piece]) -> list[Piece]:
+        pieces[3:6] = pieces[5], pieces[4], pieces[3]
+        for rank, piece in enumerate(pieces):
+            piece.header = replace(piece.header, sequence=rank)
+        return pieces
+
+    rebuilt(path, exchanged)
+    with pytest.raises(TraceFormatError, match="tick 30 after tick 80"):
+        TraceReader(path)
+
+
+def test_a_header_with_the_stamp_of_another_trace_is_noticed(path: Path) -> None:
+    write_trace(path)
+
+    def stamped(pieces: list[Piece]) -> list[Piece]:
+        for piece in pieces:
+            piece.header = replace(piece.header, stamp=5)
+        return pieces
+
+    rebuilt(path, stamped)
+    with pytest.raises(TraceFormatError, match="stamp of another trace"):
+        TraceReader(path)
+
+
+def test_an_image_of_another_size_or_content_is_noticed(path: Path) -> None:
+    write_trace(path)
+    sound = path.read_bytes()
+
+    def with_image(raw: bytes) -> None:
+        path.write_bytes(sound)
+        rebuilt(path, lambda pieces: [pieces[0], Piece(pieces[1].header, raw), *pieces[2:]])
+
+    with_image(IMAGES["hello"] + b"!")
+    with pytest.raises(TraceFormatError, match="image 'hello' of 65 bytes, not 64"):
+        TraceReader(path)
+    with_image(IMAGES["hello"][:-1] + b"!")
+    with TraceReader(path) as reader:
+        assert reader.image("disk") == IMAGES["disk"]
+        with pytest.raises(TraceFormatError, match="image 'hello' is another one"):
+            reader.image("hello")
+
+
+ENDS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "an end with another number": ({"sequence": 9}, {}),
+    "an end at another tick than it says": ({"first_tick": 1 << 41, "last_tick": 1 << 41}, {}),
+    "an end before the last event": ({"first_tick": 5, "last_tick": 5}, {"tick": 5}),
+    "an end with an unknown reason": ({}, {"reason": 77}),
+    "an index somewhere else": ({}, {"index": 100}),
+    "an index that is not told": ({}, {"index": 0}),
+}
+
+
+@pytest.mark.parametrize("closed", [True, False])
+@pytest.mark.parametrize("what", ENDS.keys())
+def test_an_end_that_does_not_fit_is_damage(path: Path, what: str, closed: bool) -> None:
+    in_header, in_payload = ENDS[what]
+    write_trace(path)
+    pieces = take_apart(path.read_bytes())
+    end = pieces.pop()
+    start = len(put_together(pieces))
+    index_at = start - len(pieces[-1].pack())
+    fields: dict[str, Value] = {"tick": 1 << 40, "digest": b"", "reason": 1, **in_payload}
+    index = fields.pop("index", index_at)
+    end.header = replace(end.header, **in_header)
+    end.raw = pack_map({"end": fields, "index": index})
+    trailer = chunks.pack_trailer(start) if closed else b""
+    path.write_bytes(put_together(pieces) + end.pack() + trailer)
+    with pytest.raises(TraceFormatError):
+        TraceReader(path)
+
+
+def test_zeros_where_the_trailer_should_be_are_a_tear(path: Path) -> None:
+    data = write_trace(path).read_bytes()[: -chunks.TRAILER_SIZE]
+    path.write_bytes(data + bytes(4000))
+    with TraceReader(path) as reader:
+        assert tuple(reader.events()) == ONE_OF_EACH
+        assert reader.torn_at == len(data)
+        assert reader.end == END
+
+
 def test_an_index_that_does_not_tell_the_truth_is_noticed(path: Path) -> None:
     write_trace(path, [interrupts(3), interrupts(3, 3)])
     data = path.read_bytes()
@@ -712,8 +803,36 @@ def test_a_chunk_that_inflates_to_more_than_it_says_is_damage(path: Path, raw_si
     bomb = Piece(take_apart(path.read_bytes())[3].header, bytes(200 << 20))
     payload_of = bomb.pack(level=1)[chunks.CHUNK_HEADER_SIZE :]
     rebuilt(path, lambda pieces: [*pieces[:3], bomb.pack_payload(payload_of, raw_size)])
+    tracemalloc.start()
     with pytest.raises(TraceFormatError):
         read_everything(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 4 << 20
+
+
+@pytest.mark.parametrize("excess", [0, 1])
+def test_a_chunk_may_be_as_large_as_its_type_allows(path: Path, excess: int) -> None:
+    write_trace(path, [interrupts(3)])
+    largest = chunks.MAX_RAW[ChunkType.EVENTS]
+    rows = (b"\x93\x7f\x00\x00" * (largest // 4))[: largest - 4]
+
+    def filled(pieces: list[Piece]) -> list[Piece]:
+        # The last row has a filler of up to three bytes.
+        pieces[3].raw = rows + b"\x93\x7f\x00" + (b"\x00" if not excess else b"\xcc\x00")
+        first = Tick(0)
+        count = largest // 4
+        pieces[3].header = replace(pieces[3].header, first_tick=first, last_tick=first, count=count)
+        return pieces
+
+    rebuilt(path, filled)
+    if excess:
+        with pytest.raises(TraceFormatError, match=f"{largest + 1} bytes, its type allows"):
+            TraceReader(path)
+    else:
+        with TraceReader(path) as reader:
+            assert reader.event_count == largest // 4
+            assert list(reader.events()) == []
 
 
 @pytest.mark.parametrize(
