@@ -778,7 +778,11 @@ def test_zeros_where_the_trailer_should_be_are_a_tear(path: Path) -> None:
 
 
 def test_an_index_that_does_not_tell_the_truth_is_noticed(path: Path) -> None:
-    write_trace(path, [interrupts(3), interrupts(3, 3)])
+    with LogWriter(path, HEADER, IMAGES) as writer:
+        writer.write(interrupts(1)[0])
+        writer.checkpoint(Checkpoint(Tick(1), {}))
+        writer.write(interrupts(1, 1)[0])
+        writer.close(END)
     data = path.read_bytes()
     pieces = take_apart(data)
     index, end = pieces[-2:]
