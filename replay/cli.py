@@ -97,7 +97,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def _run(arguments: Sequence[str]) -> int:
     try:
-        with cli.make_context("lgreplay", list(arguments)) as ctx:
+        with cli.make_context("lgreplay", list(arguments), obj=tuple(arguments)) as ctx:
             cli.invoke(ctx)
     except click.exceptions.Exit as ended:
         return ended.exit_code
@@ -111,9 +111,9 @@ def _run(arguments: Sequence[str]) -> int:
         return _complain(str(error), ExitCode.REFUSED)
     except MemoryError:
         return _complain("this computer has too little memory", ExitCode.REFUSED)
+    except BrokenPipeError:
+        raise
     except OSError as error:
-        if error.errno == errno.EPIPE:
-            raise
         return _complain(_os_text(error), ExitCode.REFUSED)
     return ExitCode.OK
 

@@ -14,6 +14,7 @@ from hashlib import sha256
 
 from hostvm.cpu import ENGINE_VERSION
 from hostvm.cpuid import MODEL_NAME
+from hostvm.devices.config import parse_device
 from hostvm.launcher import GuestConfig
 from hostvm.machine import MEMORY_DIGEST_EVERY, MachineConfig
 from hostvm.x87_fingerprint import maths_fingerprint
@@ -79,6 +80,7 @@ def header_of(config: MachineConfig, origin: Origin) -> tuple[TraceHeader, Mappi
             kernel=images.add(guest.name, guest.kernel),
             initrd=images.add(f"{guest.name}.initrd", guest.initrd),
             command_line=guest.command_line,
+            devices=tuple(str(device) for device in guest.devices),
         )
         for guest in config.guests
     )
@@ -134,6 +136,7 @@ def _guest(reader: TraceReader, setup: GuestSetup) -> GuestConfig:
         initrd=reader.image(setup.initrd) if setup.initrd else b"",
         abi=setup.abi,
         name=setup.kernel,
+        devices=tuple(parse_device(text) for text in setup.devices),
     )
 
 

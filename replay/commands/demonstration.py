@@ -22,12 +22,12 @@ STEPS: Sequence[tuple[str, Sequence[str]]] = (
         ("replay", "hello.trace"),
     ),
     (
-        "What came in from outside was little: these answers of the clock and interrupts are the trace.",
+        "How little came in from outside: interrupts and readings of the clock are all that a replay needs.",
         ("info", "hello.trace"),
     ),
     (
-        "Each event has its machine step; here is how the guest began its last hundred thousand steps.",
-        ("events", "hello.trace", "--kind", "host_interrupt", "--from", "2150000"),
+        "Each event has its place, to the instruction: here are the first timer interrupts.",
+        ("events", "hello.trace", "--kind", "host_interrupt", "--to", "500k"),
     ),
 )
 

@@ -31,6 +31,14 @@ if TYPE_CHECKING:
 @click.option(
     "--append", "command_line", default="", metavar="TEXT", help="The guest's command line."
 )
+@click.option(
+    "--block",
+    "blocks",
+    multiple=True,
+    metavar="FILE",
+    help="A disk image, which stays as it is; may be repeated.",
+)
+@click.option("--rng", is_flag=True, help="A source of random bytes.")
 @click.option("--abi", help="Generation of lguest that the kernel is for.")
 @click.option(
     "--clock",
@@ -51,12 +59,16 @@ if TYPE_CHECKING:
     "--keep-last", callback=as_keep, help="Keep only the newest part: 100M of trace, or 30s."
 )
 @click.option("--quiet", is_flag=True, help="Do not show the guest's console.")
+@click.pass_context
 def record(
+    ctx: click.Context,
     guests: tuple[str, ...],
     output: str | None,
     memory: int | None,
     initrd: str | None,
     command_line: str,
+    blocks: tuple[str, ...],
+    rng: bool,
     abi: str | None,
     clock: str,
     seed: int | None,
@@ -66,23 +78,28 @@ def record(
 ) -> None:
     """Run a guest and record everything that a replay needs.
 
-    The guest's console goes to stdout, progress to stderr. ^C ends the recording; the trace is then whole. A second ^C
-    gives up and leaves FILE.incomplete, readable as far as it goes.
+    The guest's console goes to stdout, progress to stderr; with the host's clock, what is typed goes to the (first)
+    guest. ^C ends the recording, and the trace is whole then. A second ^C gives up and leaves FILE.incomplete, readable
+    as far as it goes.
     """
-    from replay.commands import recorder
+    from replay.commands.plan import Wish
+    from replay.commands.recorder import run
 
-    recorder.run(
-        recorder.Wish(
+    run(
+        Wish(
             guests=guests or ("hello",),
             output=output,
             memory=memory,
             initrd=initrd,
             command_line=command_line,
+            blocks=blocks,
+            rng=rng,
             abi=abi,
             clock=clock,
             seed=seed,
             max_ticks=max_ticks,
             keep_last=keep_last,
             quiet=quiet,
-        )
+        ),
+        ctx.find_root().obj or (),
     )

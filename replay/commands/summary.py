@@ -36,7 +36,7 @@ def _facts(reader: TraceReader) -> Iterator[tuple[str, str]]:
     header = reader.header
     yield "recorded", f"{_when(header.created_ns)} by lgreplay {header.lgreplay_version}"
     yield "with", shlex.join(header.command_line)
-    yield "format", f"{reader.version}, trace {reader.trace_id.hex()}"
+    yield "format", f"{reader.version.major}.{reader.version.minor}, trace {reader.trace_id.hex()}"
     yield "machine", f"{header.engine} {header.engine_version}, {header.cpu_model}"
     yield "clock", f"{header.clock}, seed {header.seed}"
     for number, guest in enumerate(header.guests):

@@ -1,0 +1,125 @@
+"""From the options of `lgreplay record` to a machine, a World and a file name."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+from hostvm.abi import DEFAULT_GENERATION, DevicePage, generation
+from hostvm.devices.config import SECTOR, BlockConfig, DeviceConfig, RngConfig
+from hostvm.devices.descriptor_page import lay_out_devices
+from hostvm.errors import ConfigurationError
+from hostvm.launcher import DEFAULT_MEMORY, GuestConfig
+from hostvm.machine import MachineConfig
+from replay.catalogue import find_kernel
+from replay.device_answers import Disks
+from replay.keep import Keep
+from replay.trace_file import incomplete_path
+from replay.worlds import Console, HostWorld, VirtualWorld
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """The options of `lgreplay record`."""
+
+    guests: tuple[str, ...] = ("hello",)
+    output: str | None = None
+    memory: int | None = None
+    initrd: str | None = None
+    command_line: str = ""
+    abi: str | None = None
+    blocks: tuple[str, ...] = ()
+    rng: bool = False
+    clock: str = "host"
+    seed: int | None = None
+    max_ticks: int | None = None
+    keep_last: Keep | None = None
+    quiet: bool = False
+
+
+def free_name(stem: str) -> Path:
+    """A trace name that is not taken: STEM.trace, or the first free STEM-2.trace, STEM-3.trace ..."""
+    number, path = 1, Path(f"{stem}.trace")
+    while path.exists() or incomplete_path(path).exists():
+        number += 1
+        path = Path(f"{stem}-{number}.trace")
+    return path
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A machine to be, and what its World needs: disk images, and where what is typed goes."""
+
+    config: MachineConfig
+    disks: Disks
+    typed: tuple[int, int] | None
+
+
+def make_plan(wish: Wish) -> Plan:
+    """Read the files that were named.
+
+    Raises: OSError, ConfigurationError.
+    """
+    initrd = Path(wish.initrd).read_bytes() if wish.initrd else b""
+    images = [_open_image(Path(name)) for name in wish.blocks]
+    devices: tuple[DeviceConfig, ...] = tuple(disk for disk, _ in images)
+    devices += (RngConfig(),) if wish.rng else ()
+    kernels = [find_kernel(words) for words in wish.guests]
+    guests = tuple(
+        GuestConfig(
+            kernel=kernel.content,
+            command_line=wish.command_line,
+            memory=wish.memory if wish.memory is not None else DEFAULT_MEMORY,
+            initrd=initrd,
+            abi=wish.abi or DEFAULT_GENERATION,
+            name=kernel.name,
+            devices=devices,
+        )
+        for kernel in kernels
+    )
+    disks = {
+        (guest, rank): image
+        for guest in range(len(guests))
+        for rank, (_, image) in enumerate(images)
+    }
+    return Plan(MachineConfig(guests), disks, _console_of(guests[0]))
+
+
+def _open_image(path: Path) -> tuple[BlockConfig, mmap.mmap]:
+    """A disk, and its image in the file: read only, what a Guest writes is kept elsewhere."""
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if not size:
+            raise ConfigurationError(f"{path}: an empty file is no disk")
+        return BlockConfig(-(-size // SECTOR)), mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+
+def _console_of(guest: GuestConfig) -> tuple[int, int] | None:
+    """Device number and interrupt of a Guest's console; None where there is none."""
+    if generation(guest.abi).device_page is DevicePage.OLDER:
+        return None
+    console = lay_out_devices(guest.memory, guest.devices).devices[-1]
+    return console.number, console.queues[0].irq
+
+
+def make_world(wish: Wish, seed: int, plan: Plan, keys: int | None) -> HostWorld | VirtualWorld:
+    """The World asked for; `keys` is a descriptor at which somebody types."""
+    if wish.clock == "virtual":
+        return VirtualWorld(seed, disks=plan.disks)
+    if keys is None or plan.typed is None:
+        return HostWorld(seed, disks=plan.disks)
+    device, irq = plan.typed
+    return HostWorld(seed, Console(keys, 0, device, irq), plan.disks)
+
+
+def choose_seed(wish: Wish) -> int:
+    """The seed asked for, or one that suits the clock."""
+    if wish.seed is not None:
+        return wish.seed
+    return 0 if wish.clock == "virtual" else secrets.randbits(32)
+
+
+__all__ = ["Plan", "Wish", "choose_seed", "free_name", "make_plan", "make_world"]
