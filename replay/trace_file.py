@@ -37,7 +37,7 @@ _NEW = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
 
 def incomplete_path(path: Path) -> Path:
     """Name of the trace while it is being recorded."""
-    return path.with_name(path.name + INCOMPLETE)
+    return path.parent / (path.name + INCOMPLETE)
 
 
 def _lock(descriptor: int) -> None:
