@@ -62,6 +62,17 @@ class Translation(Enum):
     LINEAR = auto()
 
 
+class DevicePage(Enum):
+    """What the Launcher's page of devices is like, and when a driver tells of its status.
+
+    Older descriptors are of another kind (2.6.24) or none (2.6.23). See devices/bus.py for the other two.
+    """
+
+    OLDER = auto()
+    EVERY_STATUS = auto()
+    FEATURES_FINAL = auto()
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Abi:
     """One generation.
@@ -100,6 +111,7 @@ class Abi:
     port_skip_asks_ring: bool = True
     port_read_by_width: bool = True
     port_skip_knows_cli: bool = True
+    device_page: DevicePage = DevicePage.FEATURES_FINAL
     refused: str = ""
 
     @property
@@ -153,6 +165,7 @@ _2_6_24 = Abi(
     default_gate_keeps_dpl=False,
     port_read_by_width=False,
     port_skip_knows_cli=False,
+    device_page=DevicePage.OLDER,
 )
 _2_6_23 = replace(
     _2_6_24,
@@ -180,6 +193,7 @@ _2_6_27 = replace(
     cpuid_1_edx_mask=0x07808111,
     forbidden_gpte=Pte.PSE,
     default_gate_keeps_dpl=True,
+    device_page=DevicePage.EVERY_STATUS,
 )
 _3_2 = Abi(
     name="3.2",
@@ -246,4 +260,12 @@ def generation(name: str) -> Abi:
     return abi
 
 
-__all__ = ["DEFAULT_GENERATION", "GENERATIONS", "Abi", "Call", "Translation", "generation"]
+__all__ = [
+    "DEFAULT_GENERATION",
+    "GENERATIONS",
+    "Abi",
+    "Call",
+    "DevicePage",
+    "Translation",
+    "generation",
+]

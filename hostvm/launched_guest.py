@@ -2,10 +2,10 @@
 
 lguest's Host code (hostvm.lguest and its files) knows nothing of ticks, of the World or of where a page lies. This is
 the object between: it carries out the Guest's wishes through the machine (`HostServices`), and gives the Switcher what
-it copies into the CPU's pages (`GuestOnCpu`). The Launcher's side of a NOTIFY is here too, as long as the only device
-is the early console.
+it copies into the CPU's pages (`GuestOnCpu`). It stands between the devices and the machine in the same way
+(`DeviceHost`).
 
-Source: lguest, drivers/lguest/lguest_user.c and the Launcher. Read next: machine.py.
+Source: lguest, drivers/lguest/lguest_user.c and the Launcher. Read next: devices/bus.py, machine.py.
 """
 
 from __future__ import annotations
@@ -13,8 +13,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from hostvm.abi import Abi, generation
+from hostvm.abi import Abi, DevicePage, generation
+from hostvm.devices.bus import DeviceBus
+from hostvm.devices.launcher_memory import LauncherMemory
 from hostvm.gates import copy_traps
+from hostvm.interrupts_and_traps import LGUEST_IRQS, set_interrupt
 from hostvm.launcher import LoadedGuest
 from hostvm.lguest import Lguest
 from hostvm.lguest_regs import LguestRegs
@@ -33,9 +36,10 @@ from hostvm.page_tables import ShadowPageTables
 from hostvm.segments import copy_gdt, copy_gdt_tls
 from hostvm.switcher import switcher_pte_page
 from hostvm.units import HostPhysical, Nanoseconds, Tick
+from hostvm.world import Action, Completion, Request
 from hostvm.x86 import PAGE_SIZE
 
-_LONGEST_MESSAGE = 4096
+_LONGEST_OUTPUT = 1 << 16
 
 
 class Surroundings(Protocol):
@@ -56,6 +60,10 @@ class Surroundings(Protocol):
 
     def observe(self, observation: Observation) -> None:
         """Report to the World."""
+        ...
+
+    def submit(self, request: Request) -> None:
+        """Tell the World what a device waits for."""
         ...
 
     def timer_changed(self) -> None:
@@ -83,17 +91,35 @@ class LaunchedGuest:
         self.loaded = loaded
         self._machine = surroundings
         self._memory = memory
-        self.guest_memory = BoundedMemory(memory, base, loaded.pfn_limit, abi.limit_is_exclusive)
+        self.guest_memory = BoundedMemory(
+            memory,
+            base,
+            loaded.pfn_limit,
+            abi.limit_is_exclusive,
+            abi.word_kill_names_length,
+        )
         self.switcher_page_table = guest_switcher_page_table(number)
         regs_page = guest_regs_page(number)
         memory.write(self.switcher_page_table, switcher_pte_page(regs_page))
         pool = PagePool(memory, *guest_shadow_pool(number))
         self.tables = ShadowPageTables(
-            abi, self.guest_memory, pool, self.switcher_page_table, self.choose
+            abi,
+            self.guest_memory,
+            pool,
+            self.switcher_page_table,
+            self.choose,
+            first_pgdir=loaded.pgdir or 0,
         )
         self.regs = LguestRegs(memory, regs_page, abi.regs_order)
         self.regs.initialize(loaded.start)
         self.lguest = Lguest(number, abi, self.guest_memory, self.tables, self.regs, self)
+        limit = loaded.pfn_limit * PAGE_SIZE
+        self.devices = DeviceBus(
+            loaded.devices,
+            LauncherMemory(memory, base, limit),
+            self,
+            every_status=abi.device_page is DevicePage.EVERY_STATUS,
+        )
 
     # ---- HostServices: what lguest's Host code asks for ------------------------------------------
 
@@ -174,24 +200,30 @@ class LaunchedGuest:
     # ---- the Launcher ----------------------------------------------------------------------------
 
     def take_notify(self) -> None:
-        """The Launcher's read() returned a NOTIFY: below the Guest's own memory it is the early console."""
+        """The Launcher's read() returned a NOTIFY."""
         address, self.lguest.pending_notify = self.lguest.pending_notify, 0
-        text = self._string(address)
-        self._machine.observe(ConsoleOutput(self._machine.step_tick, self.number, text))
+        self.devices.notify(address)
 
-    def _string(self, address: int) -> bytes:
-        """A NUL-terminated string in Guest memory; a page at a time, so that its end may be the memory's end."""
-        out = bytearray()
-        limit = self.loaded.pfn_limit * PAGE_SIZE
-        while len(out) < _LONGEST_MESSAGE and address < limit:
-            room = min(PAGE_SIZE - address % PAGE_SIZE, limit - address)
-            part = self._memory.read(self.base + address, room)
-            end = part.find(b"\0")
-            if end >= 0:
-                return bytes(out + part[:end])
-            out += part
-            address += room
-        return bytes(out[:_LONGEST_MESSAGE])
+    def complete(self, done: Completion) -> None:
+        """The World has something for a device. Raises GuestKilled."""
+        self.devices.complete(done.device, done.irq, done.data)
+
+    # ---- DeviceHost: what devices ask for ----------------------------------------------------------
+
+    def console_output(self, data: bytes) -> None:
+        """Report what the Guest printed."""
+        for at in range(0, len(data) or 1, _LONGEST_OUTPUT):
+            text = data[at : at + _LONGEST_OUTPUT]
+            self._machine.observe(ConsoleOutput(self._machine.step_tick, self.number, text))
+
+    def raise_irq(self, irq: int) -> None:
+        """Make a virtual interrupt pending, as a write to /dev/lguest does: a number that is none is refused."""
+        if irq < LGUEST_IRQS:
+            set_interrupt(self.lguest, irq)
+
+    def request(self, device: int, irq: int, action: Action, position: int, count: int) -> None:
+        """Tell the World what a device waits for."""
+        self._machine.submit(Request(self.number, device, irq, action, position, count))
 
 
 __all__ = ["LaunchedGuest", "Surroundings"]

@@ -3,7 +3,7 @@
 The kernel is a 32-bit ELF file, loaded where its physical addresses say, or a bzImage, which unpacks itself in the
 Guest. From the top of memory downwards lie the initial ramdisk and, for the older generations, page tables that map
 each address to itself; from 3.2 on the Host does without. At `memory`, just above what the Guest takes for its own, is
-the page that describes devices, so the Host lets the Guest go one page further than the Guest was told.
+the page that describes devices, and behind it are their rings, so the Host lets the Guest go further than it was told.
 
 Whatever the user's files contain, the outcome is a loaded Guest or a `ConfigurationError` of one line.
 
@@ -16,7 +16,14 @@ import struct
 from dataclasses import dataclass, field
 from hashlib import sha256
 
-from hostvm.abi import DEFAULT_GENERATION, generation
+from hostvm.abi import DEFAULT_GENERATION, Abi, DevicePage, generation
+from hostvm.devices.config import DeviceConfig
+from hostvm.devices.descriptor_page import (
+    DescriptorPage,
+    PlacedDevice,
+    lay_out_devices,
+    no_devices,
+)
 from hostvm.elf_image import ELF_MAGIC, ElfImage, Segment, SymbolTable, parse_elf
 from hostvm.errors import ConfigurationError
 from hostvm.launcher_abi import (
@@ -39,7 +46,10 @@ _IDENTITY_FLAGS = Pte.P | Pte.RW | Pte.US
 
 @dataclass(frozen=True, slots=True)
 class GuestConfig:
-    """A Guest as the user wants it. `kernel` and `initrd` are the files' contents; `name` is for messages only."""
+    """A Guest as the user wants it. `kernel` and `initrd` are the files' contents; `name` is for messages only.
+
+    `devices` are those besides the console, which is always there.
+    """
 
     kernel: bytes = field(repr=False)
     command_line: str = ""
@@ -47,6 +57,7 @@ class GuestConfig:
     initrd: bytes = field(default=b"", repr=False)
     abi: str = DEFAULT_GENERATION
     name: str = "kernel"
+    devices: tuple[DeviceConfig, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +75,7 @@ class LoadedGuest:
     kernel_sha256: str
     initrd_sha256: str
     image: ElfImage | None = field(repr=False)
+    devices: tuple[PlacedDevice, ...] = ()
 
     @property
     def symbols(self) -> SymbolTable:
@@ -83,13 +95,15 @@ def load_guest(memory: PhysicalMemory, base: HostPhysical, config: GuestConfig) 
 
     Raises ConfigurationError.
     """
-    protocol = boot_protocol(generation(config.abi))
+    abi = generation(config.abi)
+    protocol = boot_protocol(abi)
     line = _command_line(config)
     kernel = _read_kernel(config)
     initrd_start = _initrd_start(config)
     tables = _identity_tables(config.memory, initrd_start) if protocol.page_tables else []
     free_end = min((address for address, _ in tables), default=initrd_start)
     _check_fit(config, kernel, free_end)
+    page = _device_page(config, abi)
     for segment in kernel.segments:
         memory.write(base + segment.paddr, segment.data)
     parameters = pack_boot_params(protocol, config.memory, initrd_start, len(config.initrd))
@@ -99,16 +113,26 @@ def load_guest(memory: PhysicalMemory, base: HostPhysical, config: GuestConfig) 
         memory.write(base + initrd_start, config.initrd)
     for address, table in tables:
         memory.write(base + address, table)
+    memory.write(base + config.memory, page.content)
     return LoadedGuest(
         start=kernel.start,
-        pfn_limit=(config.memory >> PAGE_SHIFT) + 1,
+        pfn_limit=page.pfn_limit,
         initrd_start=initrd_start if config.initrd else 0,
         initrd_size=len(config.initrd),
         pgdir=GuestPhysical(tables[0][0]) if tables else None,
         kernel_sha256=sha256(config.kernel).hexdigest(),
         initrd_sha256=sha256(config.initrd).hexdigest() if config.initrd else "",
         image=kernel.image,
+        devices=page.devices,
     )
+
+
+def _device_page(config: GuestConfig, abi: Abi) -> DescriptorPage:
+    if abi.device_page is not DevicePage.OLDER:
+        return lay_out_devices(config.memory, config.devices)
+    if config.devices:
+        raise ConfigurationError(f"lguest {abi.name}: no devices besides the early console")
+    return no_devices(config.memory)
 
 
 def _command_line(config: GuestConfig) -> bytes:

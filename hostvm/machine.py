@@ -20,11 +20,12 @@ from hashlib import blake2b
 
 from hostvm.cpu import Cpu, ExitKind
 from hostvm.cpu_state import CpuState
+from hostvm.devices.device import DeviceState
 from hostvm.errors import GuestKilled
 from hostvm.handle_trap import handle_trap
 from hostvm.host_tables import HostStart, build_host_world
 from hostvm.hypercalls import do_hypercalls
-from hostvm.interrupts_and_traps import clock_expired, maybe_do_interrupt, set_interrupt
+from hostvm.interrupts_and_traps import clock_expired, maybe_do_interrupt
 from hostvm.launched_guest import LaunchedGuest
 from hostvm.launcher import GuestConfig, load_guest
 from hostvm.lguest import LguestState
@@ -42,7 +43,7 @@ from hostvm.memory_map import (
 from hostvm.observations import DirectTraps, EndReason, GuestEnded, Observation, StateDigest
 from hostvm.switcher import copy_in_guest_info
 from hostvm.units import Nanoseconds, Tick
-from hostvm.world import DEVICE_VECTOR, TIMER_VECTOR, World
+from hostvm.world import DEVICE_VECTOR, TIMER_VECTOR, Completion, Request, World
 from hostvm.x86 import PAGE_SHIFT, PAGE_SIZE
 
 DIGEST_INTERVAL = 1 << 21
@@ -69,6 +70,7 @@ class MachineState:
     tick: Tick
     cpu: CpuState
     guests: tuple[LguestState, ...]
+    devices: tuple[tuple[DeviceState, ...], ...]
     entered: bool
     current: int
     last_guest: int
@@ -104,6 +106,7 @@ class Machine:
         self._entered = False
         self._programmed: Nanoseconds | None = None
         self._timers_moved = False
+        self._restored = False
         self._digest = MemoryDigest(self.memory, self._digest_ranges(bases))
         self.cpu.restore(_power_on(host.start))
 
@@ -187,6 +190,7 @@ class Machine:
                 self._hardware_interrupt(vector)
             maybe_do_interrupt(lguest)
             self._program_timer()
+            self._ask_again()
             if not lguest.halted:
                 return True
             if not self._idle(guest):
@@ -241,8 +245,24 @@ class Machine:
                     guest.lguest.timer = None
                     clock_expired(guest.lguest)
         elif vector == DEVICE_VECTOR:
-            for done in self.world.completions(self.step_tick):
-                set_interrupt(self.guests[done.guest].lguest, done.irq)
+            self._complete(self.world.completions(self.step_tick))
+
+    def _complete(self, completions: Sequence[Completion]) -> None:
+        """Hand over what devices delivered. It may kill its Guest, which need not be the one that runs."""
+        killed: GuestKilled | None = None
+        for done in completions:
+            guest = self.guests[done.guest]
+            if guest.lguest.ended is not None or (killed and guest.number == self._current):
+                continue
+            try:
+                guest.complete(done)
+            except GuestKilled as reason:
+                if guest.number == self._current:
+                    killed = reason
+                else:
+                    self._end(guest, EndReason.KILLED, reason.reason)
+        if killed:
+            raise killed
 
     def _program_timer(self) -> None:
         """Set the hardware timer to the earliest deadline, when that has changed."""
@@ -255,6 +275,13 @@ class Machine:
             self._programmed = earliest
             self.world.program_timer(self.step_tick, earliest)
 
+    def _ask_again(self) -> None:
+        """After a restore the World may be one that does not know what devices wait for."""
+        if self._restored:
+            self._restored = False
+            for guest in self._alive():
+                guest.devices.ask_again()
+
     # ---- ends ---------------------------------------------------------------------------------
 
     def _alive(self) -> list[LaunchedGuest]:
@@ -266,10 +293,10 @@ class Machine:
         guest.lguest.timer = None
         self._timers_moved = True
         alive = self._alive()
-        if alive:
-            self._current = alive[0].number
-        else:
+        if not alive:
             self._finish()
+        elif guest.number == self._current:
+            self._current = alive[0].number
 
     def _finish(self) -> None:
         self.finished = True
@@ -287,6 +314,10 @@ class Machine:
     def observe(self, observation: Observation) -> None:
         """Report to the World."""
         self.world.observe(observation)
+
+    def submit(self, request: Request) -> None:
+        """Tell the World what a device waits for."""
+        self.world.submit(self.step_tick, request)
 
     def timer_changed(self) -> None:
         """A Guest's deadline changed."""
@@ -322,6 +353,7 @@ class Machine:
         digest.update(repr(flags).encode())
         for guest in self.guests:
             digest.update(guest.lguest.digest_bytes())
+            digest.update(guest.devices.digest_bytes())
         return digest.digest()
 
     def digest(self) -> bytes:
@@ -334,6 +366,7 @@ class Machine:
             tick=self.tick,
             cpu=self.cpu.state(),
             guests=tuple(guest.lguest.state() for guest in self.guests),
+            devices=tuple(guest.devices.state() for guest in self.guests),
             entered=self._entered,
             current=self._current,
             last_guest=self._last_guest,
@@ -349,10 +382,12 @@ class Machine:
             self.memory.write(page << PAGE_SHIFT, content)
         for guest, its in zip(self.guests, state.guests, strict=True):
             guest.lguest.restore(its)
+        for guest, theirs in zip(self.guests, state.devices, strict=True):
+            guest.devices.restore(theirs)
         self.tick = self.step_tick = state.tick
         self._entered, self._current = state.entered, state.current
         self._last_guest, self.finished = state.last_guest, state.finished
-        self._programmed, self._timers_moved = None, True
+        self._programmed, self._timers_moved, self._restored = None, True, True
         self.cpu.direct_traps = dict(state.direct_traps)
         self.cpu.restore(state.cpu)
 

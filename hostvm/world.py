@@ -17,6 +17,7 @@ Read next: machine.py, which asks; replay/recording.py and replay/session.py, wh
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Protocol
 
 from hostvm.observations import Observation
@@ -35,6 +36,31 @@ class Completion:
     device: int
     irq: int
     data: bytes
+
+
+class Action(IntEnum):
+    """What a device waits for. INPUT is never asked of a World: typing comes by itself."""
+
+    INPUT = 0
+    READ = 1
+    WRITE = 2
+    FLUSH = 3
+    ENTROPY = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A device waits: READ is for the image's `count` bytes at `position`, ENTROPY for `count` random bytes.
+
+    WRITE and FLUSH are for the time that they take; what was written is the device's own affair.
+    """
+
+    guest: int
+    device: int
+    irq: int
+    action: Action
+    position: int
+    count: int
 
 
 class World(Protocol):
@@ -85,6 +111,13 @@ class World(Protocol):
         """The Host sets its hardware timer: raise TIMER_VECTOR once the clock reaches `deadline`; None stops it."""
         ...
 
+    def submit(self, tick: Tick, request: Request) -> None:
+        """A device waits for a completion with the same Guest, device and interrupt.
+
+        There is one request at a time for these three: the same again changes nothing, another one replaces it.
+        """
+        ...
+
     def completions(self, tick: Tick) -> tuple[Completion, ...]:
         """What devices have to deliver, asked after DEVICE_VECTOR was taken."""
         ...
@@ -94,4 +127,12 @@ class World(Protocol):
         ...
 
 
-__all__ = ["DEVICE_VECTOR", "NMI_VECTOR", "TIMER_VECTOR", "Completion", "World"]
+__all__ = [
+    "DEVICE_VECTOR",
+    "NMI_VECTOR",
+    "TIMER_VECTOR",
+    "Action",
+    "Completion",
+    "Request",
+    "World",
+]

@@ -10,6 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hostvm.devices.config import RngConfig
+from hostvm.devices.descriptor_page import lay_out_devices
 from hostvm.elf_image import SymbolTable, parse_elf
 from hostvm.errors import ConfigurationError
 from hostvm.launcher import GuestConfig, LoadedGuest, load_guest
@@ -65,11 +67,25 @@ def test_segments_go_to_their_physical_addresses_and_nothing_else_is_touched() -
     assert not any(memory.read(BASE + 2 * MIB + 4, 2 * MIB - 4))
 
 
-def test_a_guest_starts_at_its_entry_point_and_may_name_one_page_above_its_memory() -> None:
+def test_a_guest_starts_at_its_entry_point() -> None:
     loaded, _ = load(GuestConfig(KERNEL, memory=4 * MIB))
     assert loaded.start == MIB
-    assert loaded.pfn_limit == 1025
     assert loaded.pgdir is None
+
+
+def test_a_guest_may_name_the_device_pages_above_its_memory() -> None:
+    loaded, memory = load(GuestConfig(KERNEL, memory=4 * MIB, devices=(RngConfig(),)))
+    page = lay_out_devices(4 * MIB, (RngConfig(),))
+    assert memory.read(BASE + 4 * MIB, len(page.content) + 1) == page.content + b"\0"
+    assert (loaded.pfn_limit, loaded.devices) == (1025 + 9, page.devices)
+
+
+def test_a_generation_with_other_descriptors_has_an_empty_page() -> None:
+    loaded, memory = load(GuestConfig(KERNEL, memory=4 * MIB, abi="2.6.24"))
+    assert (loaded.pfn_limit, loaded.devices) == (1025, ())
+    assert not any(memory.read(BASE + 4 * MIB, 4096))
+    config = GuestConfig(KERNEL, memory=4 * MIB, abi="2.6.24", devices=(RngConfig(),))
+    assert refusal(config) == "lguest 2.6.24: no devices besides the early console"
 
 
 def test_boot_parameters_tell_what_linux_asks_for() -> None:

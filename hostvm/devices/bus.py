@@ -1,0 +1,143 @@
+"""All devices of one Guest, as the machine sees them: a NOTIFY comes in, a completion comes in, and there is a state.
+
+A NOTIFY is an address, and the address says what is meant, in this order: a device's descriptor means that the driver
+changed its status; a queue's first page means that the queue was rung; anything else below the end of the device pages
+is a text for the early console.
+
+Generations differ in when a driver tells of its status. Up to 2.6.29 it does with every change; from 2.6.30 on when it
+resets the device, and once when features are settled, which starts the device; being told that twice is fatal, and so
+is ringing before.
+
+Source: lguest's Launcher (handle_output, update_device_status). Read next: hostvm/launched_guest.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from hostvm.devices.block import BlockDevice
+from hostvm.devices.config import BlockConfig, ConsoleConfig, RngConfig
+from hostvm.devices.console import ConsoleDevice
+from hostvm.devices.descriptor_page import PlacedDevice
+from hostvm.devices.device import Device, DeviceHost, DeviceState
+from hostvm.devices.launcher_memory import LauncherMemory
+from hostvm.devices.rng import RngDevice
+from hostvm.errors import GuestKilled
+from hostvm.x86 import PAGE_SIZE
+
+_FAILED = 0x80
+_LONGEST_TEXT = 1 << 16
+
+
+def _device(placed: PlacedDevice, memory: LauncherMemory, host: DeviceHost) -> Device:
+    match placed.config:
+        case BlockConfig():
+            return BlockDevice(placed, memory, host)
+        case RngConfig():
+            return RngDevice(placed, memory, host)
+        case ConsoleConfig():
+            return ConsoleDevice(placed, memory, host)
+
+
+class DeviceBus:
+    """The devices in their places. `every_status`: drivers tell of each change of status."""
+
+    def __init__(
+        self,
+        placed: Iterable[PlacedDevice],
+        memory: LauncherMemory,
+        host: DeviceHost,
+        *,
+        every_status: bool = False,
+    ) -> None:
+        self._memory = memory
+        self._host = host
+        self._every_status = every_status
+        self.devices = tuple(_device(each, memory, host) for each in placed)
+        self._descriptors = {device.placed.address: device for device in self.devices}
+        self._doorbells = {
+            queue.address: (device, queue) for device in self.devices for queue in device.queues
+        }
+        self._queues = {
+            (device.placed.number, queue.irq): (device, queue)
+            for device, queue in self._doorbells.values()
+        }
+
+    # ---- the Guest's side -------------------------------------------------------------------------
+
+    def notify(self, address: int) -> None:
+        """The Guest's NOTIFY. Raises GuestKilled."""
+        if (device := self._descriptors.get(address)) is not None:
+            self._status_changed(device)
+        elif (rung := self._doorbells.get(address)) is not None:
+            device, queue = rung
+            if device.running:
+                device.serve(queue)
+            elif not self._every_status:
+                raise GuestKilled(f"Notification on {device.name} before setup!")
+        else:
+            self._early_console(address)
+
+    def _status_changed(self, device: Device) -> None:
+        status = self._memory.read(device.placed.status, 1)[0]
+        if not status:
+            device.reset()
+        elif status & _FAILED:
+            if device.running and not self._every_status:
+                device.reset()
+        elif not device.running:
+            device.start()
+        elif not self._every_status:
+            raise GuestKilled(f"Device {device.name} features finalized twice")
+
+    def _early_console(self, address: int) -> None:
+        """A NUL-terminated text; a page at a time, since the memory's end may be its end."""
+        if address >= self._memory.limit:
+            raise GuestKilled(f"Bad NOTIFY {address:#x}")
+        text = b""
+        while address < self._memory.limit and len(text) < _LONGEST_TEXT:
+            part = self._memory.read(address, PAGE_SIZE - address % PAGE_SIZE)
+            line, end, _ = part.partition(b"\0")
+            text += line
+            if end:
+                break
+            address += len(part)
+        self._host.console_output(text[:_LONGEST_TEXT])
+
+    # ---- the World's side -------------------------------------------------------------------------
+
+    def complete(self, number: int, irq: int, data: bytes) -> None:
+        """A device has something for the queue of this interrupt. Raises GuestKilled for what follows in the queue.
+
+        What belongs to no queue is nothing but its interrupt.
+        """
+        found = self._queues.get((number, irq))
+        if found is None:
+            self._host.raise_irq(irq)
+        else:
+            device, queue = found
+            device.complete(queue, data)
+
+    def ask_again(self) -> None:
+        """Tell the World once more of everything that is waited for."""
+        for device in self.devices:
+            device.ask_again()
+
+    # ---- state ------------------------------------------------------------------------------------
+
+    def state(self) -> tuple[DeviceState, ...]:
+        """All devices' state, in order."""
+        return tuple(device.state() for device in self.devices)
+
+    def restore(self, states: tuple[DeviceState, ...]) -> None:
+        """Be as in `states`."""
+        for device, state in zip(self.devices, states, strict=True):
+            device.restore(state)
+
+    def digest_bytes(self) -> bytes:
+        """Bytes that are equal exactly if the states are."""
+        parts = [device.digest_bytes() for device in self.devices]
+        return b"".join(len(part).to_bytes(4, "little") + part for part in parts)
+
+
+__all__ = ["DeviceBus"]
