@@ -5,8 +5,9 @@ one checks each against its range and each structure against the machine that it
 engine or the Host that the machine could not have produced itself in kind. Whether the state is the *right* one is
 shown by the next digest in the log.
 
-Fields: `cpu.*` are those of hostvm.cpu_state.CpuState, `guestN.*` those of hostvm.lguest.LguestState; `page_numbers`
-(32-bit little-endian each, ascending) and `page_contents` (4096 bytes each) are memory, pages of zeroes left out.
+Fields: `cpu.*` are those of hostvm.cpu_state.CpuState, `guestN.*` those of hostvm.lguest.LguestState; `guestN.devices`
+is for device_checkpoints.py; `page_numbers` (32-bit little-endian each, ascending) and `page_contents` (4096 bytes
+each) are memory, pages of zeroes left out.
 
 Read next: hostvm/machine.py (MachineState), session.py (which starts from one).
 """
@@ -17,12 +18,14 @@ import struct
 from collections.abc import Callable, Mapping
 
 from hostvm.cpu_state import CpuState, Segment
+from hostvm.devices.device import DeviceState
 from hostvm.lguest import LguestState
 from hostvm.machine import Machine, MachineState
 from hostvm.observations import EndReason
 from hostvm.page_tables import ROOTS, TablesState
 from hostvm.units import Tick
 from hostvm.x86 import PAGE_SHIFT, PAGE_SIZE, Cr0
+from replay.device_checkpoints import device_values, devices_of
 from replay.errors import TraceFormatError
 from replay.log import Checkpoint
 from replay.wire import Value
@@ -66,6 +69,8 @@ def checkpoint_of(machine: Machine) -> Checkpoint:
     fields |= {f"cpu.{name}": value for name, value in _cpu_fields(state.cpu).items()}
     for number, guest in enumerate(state.guests):
         fields |= {f"guest{number}.{name}": v for name, v in _guest_fields(guest).items()}
+    for number, devices in enumerate(state.devices):
+        fields[f"guest{number}.devices"] = device_values(devices)
     return Checkpoint(state.tick, fields)
 
 
@@ -128,6 +133,7 @@ def state_of(checkpoint: Checkpoint, machine: Machine, path: str, offset: int) -
         tick=Tick(tick),
         cpu=_cpu(fields.part("cpu")),
         guests=tuple(_guest(fields.part(f"guest{n}"), machine, n) for n in range(count)),
+        devices=tuple(_devices(fields.part(f"guest{n}"), machine, n) for n in range(count)),
         entered=fields.flag("entered"),
         current=fields.integer("current", count),
         last_guest=fields.integer("last_guest", count + 1) - 1,
@@ -149,6 +155,10 @@ class _Fields:
         start = f"{prefix}."
         inside = {k[len(start) :]: v for k, v in self._values.items() if k.startswith(start)}
         return _Fields(inside, lambda text: self._error(f"{prefix}: {text}"))
+
+    def error(self, text: str) -> Exception:
+        """What to raise."""
+        return self._error(text)
 
     def demand(self, fits: bool, text: str) -> None:
         """Refuse unless `fits`."""
@@ -182,6 +192,13 @@ class _Fields:
         if not isinstance(value, str):
             raise self._error(f"checkpoint field {name} is not text")
         return value
+
+    def listing(self, name: str) -> list[Value]:
+        """A list of anything, for somebody else to look at."""
+        values = self._values.get(name)
+        if not isinstance(values, list):
+            raise self._error(f"checkpoint field {name} is not a list")
+        return values
 
     def integers(self, name: str, bound: int, length: int | None = None) -> tuple[int, ...]:
         """Integers of range(bound), exactly `length` of them if given."""
@@ -290,6 +307,10 @@ def _tables(fields: _Fields, machine: Machine, number: int) -> TablesState:
         kernel_address=fields.integer("kernel_address", _WORD),
         pool=pages,
     )
+
+
+def _devices(fields: _Fields, machine: Machine, number: int) -> tuple[DeviceState, ...]:
+    return devices_of(fields.listing("devices"), machine.guests[number].devices, fields.error)
 
 
 def _pages(fields: _Fields, machine: Machine) -> tuple[tuple[int, bytes], ...]:

@@ -22,7 +22,7 @@ from typing import Protocol
 from hostvm.machine import Machine, MachineConfig
 from hostvm.observations import Observation
 from hostvm.units import Nanoseconds, Tick
-from hostvm.world import Completion, World
+from hostvm.world import Completion, Request, World
 from replay.checkpoints import checkpoint_of
 from replay.events import (
     ClockReading,
@@ -74,6 +74,7 @@ class RecordingWorld:
 
     def _put(self, event: Event) -> None:
         self._refused = None
+        self._fetched = None
         self._write(event)
 
     def horizon(self, tick: Tick) -> Tick:
@@ -121,13 +122,16 @@ class RecordingWorld:
     def program_timer(self, tick: Tick, deadline: Nanoseconds | None) -> None:
         self._inner.program_timer(tick, deadline)
 
+    def submit(self, tick: Tick, request: Request) -> None:
+        self._inner.submit(tick, request)
+
     def completions(self, tick: Tick) -> tuple[Completion, ...]:
         if self._fetched == tick:
             return ()
-        self._fetched = tick
         done = self._inner.completions(tick)
         for one in done:
             self._put(DeviceCompletion(tick, one.guest, one.device, one.irq, one.data))
+        self._fetched = tick
         return done
 
     def observe(self, observation: Observation) -> None:

@@ -24,7 +24,7 @@ from typing import TypeVar
 from hostvm.machine import Machine
 from hostvm.observations import Observation
 from hostvm.units import Nanoseconds, Tick
-from hostvm.world import DEVICE_VECTOR, NMI_VECTOR, TIMER_VECTOR, Completion
+from hostvm.world import DEVICE_VECTOR, NMI_VECTOR, TIMER_VECTOR, Completion, Request
 from replay.checkpoints import state_of
 from replay.describe import event_to_text
 from replay.directory import Entry
@@ -207,6 +207,9 @@ class ReplayWorld:
         return self._answer(RandomChoice, tick, guest).value
 
     def program_timer(self, tick: Tick, deadline: Nanoseconds | None) -> None:
+        pass
+
+    def submit(self, tick: Tick, request: Request) -> None:
         pass
 
     def completions(self, tick: Tick) -> tuple[Completion, ...]:

@@ -1,8 +1,9 @@
 """Worlds to record in: VirtualWorld computes its answers from a seed, HostWorld takes them from this computer.
 
 Both have one timer, which raises TIMER_VECTOR once their clock has reached the deadline, and one device line, which is
-up while something typed or scripted waits to be fetched. When both are up the timer comes first, as it does on the
-interrupt controller of a PC. The time stamp counter counts nanoseconds of the same clock.
+up while something typed or scripted, or an answer to a device, waits to be fetched. When both are up the timer comes
+first, as it does on the interrupt controller of a PC. Each device takes a drawn time for a request. The time stamp
+counter counts nanoseconds of the same clock.
 
 (i) *VirtualWorld* makes the same run from the same seed, anywhere: its clock is a function of the tick and of how much
 idle time was skipped, and its numbers come from the integer arithmetic written out below. Idle time takes no time.
@@ -21,19 +22,24 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final
 
 from hostvm.observations import Observation
 from hostvm.units import Nanoseconds, Tick
-from hostvm.world import DEVICE_VECTOR, TIMER_VECTOR, Completion
+from hostvm.world import DEVICE_VECTOR, TIMER_VECTOR, Completion, Request
+from replay.device_answers import Disks, Outstanding, answer
 
 FAR: Final = Tick(1 << 62)
 MASK_64: Final = (1 << 64) - 1
+NO_DISKS: Final[Disks] = MappingProxyType({})
 
 # Virtual time begins on the day lguest was merged into Linux: 19 July 2007, 12:00 UTC.
 VIRTUAL_EPOCH: Final = 1_184_846_400 * 1_000_000_000
 VIRTUAL_NS_PER_TICK: Final = 10
 VIRTUAL_LATENCY_NS: Final = 4_000
+SHORTEST_SERVICE_NS: Final = 20_000
+LONGEST_SERVICE_NS: Final = 120_000
 
 HOST_RESOLUTION_NS: Final = 1_000
 STRETCH_NS: Final = 700_000
@@ -65,6 +71,15 @@ class Draws:
         self._state = self._state + 0x9E3779B97F4A7C15 & MASK_64
         return mix(self._state) * bound >> 64
 
+    def service_ns(self) -> int:
+        """Draw how long a device takes for a request."""
+        return SHORTEST_SERVICE_NS + self.below(LONGEST_SERVICE_NS - SHORTEST_SERVICE_NS)
+
+    def data(self, count: int) -> bytes:
+        """Draw so many bytes."""
+        words = (self.below(1 << 64).to_bytes(8, "little") for _ in range(-(-count // 8)))
+        return b"".join(words)[:count]
+
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
@@ -74,8 +89,12 @@ class Arrival:
     completion: Completion
 
 
+def _earliest(*times: int | None) -> int | None:
+    return min((time for time in times if time is not None), default=None)
+
+
 class VirtualWorld:
-    """A World computed from `seed`. `arrivals` are in order of time.
+    """A World computed from `seed`. `arrivals` are in order of time; `disks` has the images of Guests' disks.
 
     An interrupt comes up to `latency` nanoseconds after it is due, drawn anew each time. Only what changes the state
     of timer or devices draws; so the answers do not depend on how a run is cut into pieces.
@@ -88,11 +107,17 @@ class VirtualWorld:
         ns_per_tick: int = VIRTUAL_NS_PER_TICK,
         latency: int = VIRTUAL_LATENCY_NS,
         arrivals: Sequence[Arrival] = (),
+        disks: Disks = NO_DISKS,
     ) -> None:
         assert ns_per_tick > 0
         self._seed = mix(seed & MASK_64)
         self._choices = Draws(seed)
         self._latencies = Draws(~seed)
+        self._services = Draws(mix(seed & MASK_64) + 1)
+        self._entropy = Draws(mix(seed & MASK_64) + 2)
+        self._disks = disks
+        self._outstanding = Outstanding()
+        self._fetching = False
         self._ns_per_tick = ns_per_tick
         self._latency = latency
         self._skipped = 0
@@ -119,7 +144,13 @@ class VirtualWorld:
         return tick
 
     def _next_due(self) -> int | None:
-        return min((d for d in (self._timer_due, self._arrival_due) if d is not None), default=None)
+        return _earliest(self._timer_due, self._device_due())
+
+    def _device_due(self) -> int | None:
+        # The line goes down when it is taken, and is up again only after a look at what was there.
+        return (
+            None if self._fetching else _earliest(self._arrival_due, self._outstanding.next_due())
+        )
 
     def horizon(self, tick: Tick) -> Tick:
         due = self._next_due()
@@ -129,9 +160,8 @@ class VirtualWorld:
         now = self._time(tick)
         if self._timer_due is not None and self._timer_due <= now:
             return TIMER_VECTOR
-        if self._arrival_due is not None and self._arrival_due <= now:
-            return DEVICE_VECTOR
-        return None
+        due = self._device_due()
+        return DEVICE_VECTOR if due is not None and due <= now else None
 
     def interrupt_taken(self, tick: Tick, guest: int, vector: int, eip: int, check: int) -> None:
         self._lower(vector)
@@ -140,7 +170,7 @@ class VirtualWorld:
         if vector == TIMER_VECTOR:
             self._timer_due = None
         else:
-            self._arrival_due = None
+            self._fetching = True
 
     def host_interrupt(self, tick: Tick, guest: int) -> int | None:
         vector = self.interrupt_line(tick)
@@ -162,16 +192,24 @@ class VirtualWorld:
         return when + self._latencies.below(self._latency + 1)
 
     def _expect_arrival(self) -> None:
+        self._arrival_due = None
         if self._arrivals:
             self._arrival_due = self._late(VIRTUAL_EPOCH + self._arrivals[0].after)
 
+    def submit(self, tick: Tick, request: Request) -> None:
+        if request not in self._outstanding:
+            self._outstanding.add(self._time(tick) + self._services.service_ns(), request)
+
     def completions(self, tick: Tick) -> tuple[Completion, ...]:
-        now = self._time(tick) - VIRTUAL_EPOCH
-        arrived: list[Completion] = []
-        while self._arrivals and self._arrivals[0].after <= now:
-            arrived.append(self._arrivals.popleft().completion)
-        self._expect_arrival()
-        return tuple(arrived)
+        self._fetching = False
+        now = self._time(tick)
+        done: list[Completion] = []
+        while self._arrivals and VIRTUAL_EPOCH + self._arrivals[0].after <= now:
+            done.append(self._arrivals.popleft().completion)
+        if done:
+            self._expect_arrival()
+        ripe = self._outstanding.take_due(now)
+        return (*done, *(answer(each, self._disks, self._entropy.data) for each in ripe))
 
     def choose(self, tick: Tick, guest: int, bound: int) -> int:
         return self._choices.below(bound)
@@ -199,8 +237,11 @@ class HostWorld:
     `stop` may be called at any moment, from a signal handler too: from then on waiting ends at once, for good.
     """
 
-    def __init__(self, seed: int, console: Console | None = None) -> None:
+    def __init__(self, seed: int, console: Console | None = None, disks: Disks = NO_DISKS) -> None:
         self._choices = Draws(seed)
+        self._services = Draws(mix(seed & MASK_64) + 1)
+        self._disks = disks
+        self._outstanding = Outstanding()
         self._console = console
         self._typed = b""
         self._looked = 0
@@ -230,8 +271,12 @@ class HostWorld:
         self._gauge(tick, now)
         if self._line(now) is not None:
             return tick
-        ns = STRETCH_NS if self._deadline is None else min(STRETCH_NS, self._deadline - now)
+        due = self._next_due()
+        ns = STRETCH_NS if due is None else min(STRETCH_NS, due - now)
         return Tick(tick + max(SHORTEST_STRETCH, int(ns * self._ticks_per_ns)))
+
+    def _next_due(self) -> int | None:
+        return _earliest(self._deadline, self._outstanding.next_due())
 
     def _gauge(self, tick: int, now: int) -> None:
         """Learn how fast the machine runs, from spans long enough to tell."""
@@ -254,13 +299,14 @@ class HostWorld:
         if now - self._looked >= CONSOLE_LOOK_NS:
             self._looked = now
             self._listen(0)
-        return DEVICE_VECTOR if self._typed else None
+        due = self._outstanding.next_due()
+        return DEVICE_VECTOR if self._typed or (due is not None and due <= now) else None
 
     def interrupt_taken(self, tick: Tick, guest: int, vector: int, eip: int, check: int) -> None:
         self._lower(vector)
 
     def _lower(self, vector: int) -> None:
-        # The device line goes down by itself once all that was typed has been fetched.
+        # The device line goes down by itself once all that was typed or answered has been fetched.
         if vector == TIMER_VECTOR:
             self._deadline = None
 
@@ -276,15 +322,16 @@ class HostWorld:
             vector = self.host_interrupt(tick, guest)
             if vector is not None:
                 return vector
-            if self._deadline is None and self._console is None:
+            if self._next_due() is None and self._console is None:
                 return None
             self._sleep()
         return None
 
     def _sleep(self) -> None:
         ns = LONGEST_SLEEP_NS
-        if self._deadline is not None:
-            ns = max(0, min(ns, self._deadline - self._now()))
+        due = self._next_due()
+        if due is not None:
+            ns = max(0, min(ns, due - self._now()))
         if self._console is None:
             time.sleep(ns / 1e9)
         else:
@@ -305,12 +352,18 @@ class HostWorld:
             if not self._typed:
                 self._console = None
 
+    def submit(self, tick: Tick, request: Request) -> None:
+        if request not in self._outstanding:
+            self._outstanding.add(self._now() + self._services.service_ns(), request)
+
     def completions(self, tick: Tick) -> tuple[Completion, ...]:
+        ripe = self._outstanding.take_due(self._now())
+        answers = tuple(answer(each, self._disks, os.urandom) for each in ripe)
         typed, self._typed = self._typed, b""
         if self._console is None or not typed:
-            return ()
+            return answers
         console = self._console
-        return (Completion(console.guest, console.device, console.irq, typed),)
+        return (Completion(console.guest, console.device, console.irq, typed), *answers)
 
     def choose(self, tick: Tick, guest: int, bound: int) -> int:
         return self._choices.below(bound)
