@@ -51,6 +51,16 @@ def test_typing_waits_for_a_buffer_and_a_buffer_for_typing() -> None:
     assert bench.notes.asked == []
 
 
+def test_typing_goes_into_as_many_buffers_as_it_needs() -> None:
+    bench = Bench()
+    keys, _ = bench.start("console")
+    buffers = [*keys.add(3), *keys.add(3), *keys.add(3)]
+    keys.ring()
+    bench.complete("console", keys.queue, b"typed")
+    assert [bench.memory.read(at, 3) for at in buffers] == [b"typ", b"ed\xee", b"\xee" * 3]
+    assert keys.used == [(0, 3), (1, 2)]
+
+
 def test_what_is_typed_at_a_guest_that_does_not_listen_is_lost_in_the_end() -> None:
     bench = Bench()
     queue = bench.device("console").queues[0]

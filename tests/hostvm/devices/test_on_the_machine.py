@@ -25,6 +25,7 @@ from tests.hostvm.devices.device_guest import (
     BLOCK,
     CONFIGS,
     CONSOLE,
+    GOODBYE,
     KEYS_QUEUE,
     Program,
     disk_requests,
@@ -126,6 +127,20 @@ def test_a_checkpoint_in_the_middle_of_a_request_goes_on_in_another_machine() ->
     assert its_world.heard == world.heard
 
 
+@pytest.mark.parametrize("piece", [1, 997, 10_007])
+def test_a_run_in_pieces_is_the_run_in_one_go(piece: int) -> None:
+    world, cut_world = Listening(), Listening()
+    whole, cut = machine(world), machine(cut_world)
+    end = Tick(12_000 if piece == 1 else END)
+    whole.run(end)
+    while not cut.finished and cut.tick < end:
+        cut.run(Tick(cut.tick + piece))
+    if piece != 1:
+        assert cut.finished
+    assert (cut.tick, cut.digest()) == (whole.tick, whole.digest())
+    assert cut_world.heard == world.heard
+
+
 def test_a_world_that_does_not_know_of_a_request_is_asked_again() -> None:
     it, _ = in_the_middle()
     stranger = Listening(99)
@@ -221,6 +236,27 @@ def test_a_ring_that_turns_out_bad_kills_its_guest_and_not_the_one_that_runs() -
         0: (EndReason.KILLED, "Guest says index 300 is available"),
         1: (EndReason.POWEROFF, "Power down"),
     }
+
+
+def test_when_one_guest_dies_of_its_ring_the_one_that_runs_runs_on() -> None:
+    asleep = Program()
+    asleep.start(BLOCK.address)
+    asleep.await_used(BLOCK.queues[0].address, 1)
+    bad = Program()
+    bad.start(BLOCK.address)
+    bad.fill(BLOCK.queues[0].address, disk_requests()[0], bad_head=300)
+    bad.await_used(BLOCK.queues[0].address, 2)
+    good = Program()
+    good.spin(50_000)
+    good.call(Call.NOTIFY, GOODBYE)
+    good.power_off()
+    world = Listening()
+    machine(world, asleep.guest(*CONFIGS), bad.guest(*CONFIGS), good.guest()).run(END)
+    assert ends(world.heard) == {
+        1: (EndReason.KILLED, "Guest says index 300 is available"),
+        2: (EndReason.POWEROFF, "Power down"),
+    }
+    assert printed(world.heard) == b"Power down"
 
 
 def test_a_ring_that_turns_out_bad_kills_a_guest_that_waits_alone() -> None:

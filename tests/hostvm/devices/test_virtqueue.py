@@ -57,6 +57,7 @@ def test_positions_run_around_at_16_bits_and_rings_at_256_entries() -> None:
         driver.ring()
     assert len(bench.notes.printed) == 0x10200
     assert driver.memory.read_u16(driver.queue.address + 2 * PAGE_SIZE + 2) == 0x200
+    assert driver.queue.state().taken == 0x200
 
 
 @pytest.mark.parametrize("ahead", [257, 0x8000, 0xFFFF])
