@@ -8,7 +8,7 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
-from hostvm.abi import DEFAULT_GENERATION, DevicePage, generation
+from hostvm.abi import DevicePage, generation
 from hostvm.devices.config import SECTOR, BlockConfig, DeviceConfig, RngConfig
 from hostvm.devices.descriptor_page import lay_out_devices
 from hostvm.errors import ConfigurationError
@@ -74,7 +74,7 @@ def make_plan(wish: Wish) -> Plan:
             command_line=wish.command_line,
             memory=wish.memory if wish.memory is not None else DEFAULT_MEMORY,
             initrd=initrd,
-            abi=wish.abi or DEFAULT_GENERATION,
+            abi=wish.abi or kernel.abi,
             name=kernel.name,
             devices=devices,
         )
