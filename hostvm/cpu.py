@@ -66,6 +66,7 @@ from hostvm.engine_layout import (
     find_env,
     find_jump_cache,
 )
+from hostvm.engine_room import require_engine_room
 from hostvm.errors import EngineMisfit, MachineCheck
 from hostvm.memory import PhysicalMemory
 from hostvm.paging import AddressSpace, peek, peek_bytes
@@ -208,6 +209,7 @@ class Cpu:
     # ---- construction -------------------------------------------------------------------------
 
     def _new_engine(self) -> Any:
+        require_engine_room()
         engine: Any = _ENGINE.Uc(uc_const.UC_ARCH_X86, uc_const.UC_MODE_32)
         engine.ctl_set_cpu_model(x86_const.UC_CPU_X86_COREDUO)
         start = ctypes.addressof(ctypes.c_char.from_buffer(self.memory.mapping))

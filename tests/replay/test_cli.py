@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -209,14 +210,21 @@ class TestMistakes:
             assert_refused(lgreplay("replay", "damaged"), "damaged: at byte")
             damaged[at] ^= 0x40
 
+    @pytest.mark.parametrize("mebibytes", [400, 800, 1200, 1500])
     def test_too_little_memory_on_this_computer_is_one_line(
-        self, lgreplay: Run, monkeypatch: pytest.MonkeyPatch
+        self, tmp_path: Path, mebibytes: int
     ) -> None:
-        def fail(*_: object, **__: object) -> None:
-            raise OSError(12, "Cannot allocate memory")
-
-        monkeypatch.setattr("hostvm.memory.mmap.mmap", fail)
-        assert_refused(lgreplay("record"), "this computer has too little memory")
+        limit = mebibytes << 20
+        done = subprocess.run(
+            [sys.executable, "-m", "replay", "record", "--quiet"],
+            cwd=tmp_path,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)),
+        )
+        assert_refused(Done(done.returncode, done.stdout, done.stderr), "too little memory")
 
 
 class TestRecord:
