@@ -49,8 +49,6 @@ static const struct program *find_builtin(const char *name)
 {
     const struct program *program = in_image(programs);
 
-    while (*name == '/')
-        name++;
     for (; program->name[0]; program++) {
         if (strings_equal(program->name, name))
             return program;
@@ -269,15 +267,12 @@ u32 exec(struct trap_frame *frame, u32 path, u32 argv, u32 envp)
     return (u32)error;
 }
 
-/* The words behind " -- " on the kernel's command line are init's. */
-static void add_command_line(struct arguments *arguments)
+static void add_init_words(struct arguments *arguments)
 {
-    const char *at = command_line;
+    const char *at = init_words();
     char word[NAME_SIZE * 4];
 
-    while (*at && !(at[0] == ' ' && at[1] == '-' && at[2] == '-' && at[3] == ' '))
-        at++;
-    for (at += *at ? 4 : 0; *at; arguments->argc++) {
+    for (; *at; arguments->argc++) {
         u32 length = 0;
 
         for (; *at && *at != ' '; at++) {
@@ -299,10 +294,10 @@ void become_init(struct trap_frame *frame)
     int error;
 
     if (!command_line_word("init=", path, sizeof(path)))
-        copy_name(path, "/init");
+        copy_name(path, there_is_an_archive() ? "/init" : "init");
     add_string(arguments, path);
     arguments->argc = 1;
-    add_command_line(arguments);
+    add_init_words(arguments);
     for (; arguments->envc < sizeof(first_environment) / sizeof(first_environment[0]); arguments->envc++)
         add_string(arguments, first_environment[arguments->envc]);
     error = run_program(frame, path, arguments);

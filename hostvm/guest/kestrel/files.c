@@ -40,6 +40,11 @@ void init_files(void)
         print("kestrel: ramdisk of %u bytes at %x\n", archive_size, image);
 }
 
+int there_is_an_archive(void)
+{
+    return archive_size != 0;
+}
+
 static u32 number_at(const u8 *header, u32 index)
 {
     const u8 *digit = header + 6 + index * 8;

@@ -116,6 +116,7 @@ extern const char command_line[];
 
 /* main.c */
 extern u32 timer_hz;
+const char *init_words(void);
 u32 command_line_number(const char *name, u32 otherwise);
 int command_line_word(const char *name, char *word, u32 size);
 
@@ -137,6 +138,7 @@ void copy_name(char *to, const char *from);
 #define FIRST_IRQ       32
 #define SYSCALL_VECTOR  0x80
 extern volatile u32 ticks;
+extern int ignore_page_faults; /* a bug, for show */
 extern u32 page_faults, copies;
 void init_traps(void);
 void request_irq(u32 irq, void (*handler)(void));
@@ -199,8 +201,9 @@ void init_processes(void);
 struct process *new_process(const char *name);
 void make_runnable(struct process *process, const struct trap_frame *frame, void (*start)(void));
 void timer_tick(void);
+int somebody_sleeps(void);
 void schedule(void);
-void schedule_if_needed(void);
+int schedule_if_needed(void);
 void yield(void);
 void sleep_ticks(u32 duration);
 void wait_for(const volatile void *what);
@@ -232,6 +235,7 @@ int load_elf(struct space *space, const u8 *file, u32 size, struct image *image)
 
 /* files.c */
 void init_files(void);
+int there_is_an_archive(void);
 int find_in_archive(const char *name, const u8 **data, u32 *size);
 void open_console(struct process *process);
 u32 open_file(u32 path);

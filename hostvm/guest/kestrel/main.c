@@ -21,7 +21,7 @@ extern u8 __kernel_phys_end[];
 
 #define NS_PER_SECOND   1000000000u
 #define MIN_HZ          10
-#define MAX_HZ          100000
+#define MAX_HZ          10000
 #define TIMER_IRQ       0
 
 #define PORT_POST       0x80
@@ -45,6 +45,16 @@ static const char *find_option(const char *name)
             return at + i;
     }
     return 0;
+}
+
+/* What follows "-- ": the first program's arguments. */
+const char *init_words(void)
+{
+    for (const char *at = command_line; *at; at++) {
+        if ((at == command_line || at[-1] == ' ') && at[0] == '-' && at[1] == '-' && at[2] == ' ')
+            return at + 3;
+    }
+    return "";
 }
 
 u32 command_line_number(const char *name, u32 otherwise)
@@ -91,10 +101,15 @@ static u32 usable_memory(void)
     return min(ramdisk ? ramdisk : memory_size(), LOW_MEMORY);
 }
 
-/* The Host's timer rings once, so it is wound up again first. */
-static void timer_interrupt(void)
+/* The Host's timer rings once. */
+static void wind_up_timer(void)
 {
     hcall(LHCALL_SET_CLOCKEVENT, NS_PER_SECOND / timer_hz, 0, 0);
+}
+
+static void timer_interrupt(void)
+{
+    wind_up_timer();
     ticks++;
     timer_tick();
 }
@@ -105,7 +120,7 @@ static void start_timer(void)
 
     timer_hz = hz < MIN_HZ ? MIN_HZ : min(hz, MAX_HZ);
     request_irq(TIMER_IRQ, timer_interrupt);
-    hcall(LHCALL_SET_CLOCKEVENT, NS_PER_SECOND / timer_hz, 0, 0);
+    wind_up_timer();
 }
 
 static u8 inb(u16 port)
@@ -131,7 +146,7 @@ static void look_for_a_pc(void)
         print("kestrel: no PC around us\n");
 }
 
-/* A wild write, or a fault that nothing helps against: what becomes of a kernel with a bug. */
+/* What becomes of a kernel with a bug: a wild write, or a fault that nothing helps against. */
 static void crash_if_wanted(void)
 {
     char how[8];
@@ -141,21 +156,26 @@ static void crash_if_wanted(void)
     if (strings_equal(how, "write"))
         *(volatile u32 *)0xdeadbee0 = 1;
     if (strings_equal(how, "storm")) {
-        for (;;)
-            *(volatile u32 *)PAGE_OFFSET = 1;
+        ignore_page_faults = 1;
+        *(volatile u32 *)PAGE_SIZE = 1;
     }
 }
 
 /*
- * Process 0 from here on: let the others run, sleep while none of them can. An interrupt that ends the sleep has
- * switched interrupts on, so they are switched off again before we look.
+ * Process 0 from here on: let the others run, sleep while none of them can. If nobody waits for a time to come, the
+ * clock is stopped meanwhile, and `ticks` stands still. An interrupt that ends the sleep has switched interrupts on, so
+ * they are switched off again before we look.
  */
 static __attribute__((noreturn)) void idle(void)
 {
     for (;;) {
         irq_disable();
         schedule();
+        if (!somebody_sleeps())
+            hcall(LHCALL_SET_CLOCKEVENT, 0, 0, 0);
         hcall(LHCALL_HALT, 0, 0, 0);
+        irq_disable();
+        wind_up_timer();
     }
 }
 
@@ -174,8 +194,8 @@ void start_kernel(void)
     look_for_a_pc();
     init_virtio(memory_size());
     init_files();
-    crash_if_wanted();
     start_init();
     start_timer();
+    crash_if_wanted();
     idle();
 }

@@ -73,6 +73,15 @@ void timer_tick(void)
     need_resched = 1;
 }
 
+int somebody_sleeps(void)
+{
+    for (u32 i = 0; i < MAX_PROCESSES; i++) {
+        if (processes[i].state == SLEEPING)
+            return 1;
+    }
+    return 0;
+}
+
 /* The next one in turn; idle only if nobody else can run. */
 static struct process *pick(void)
 {
@@ -109,10 +118,13 @@ void schedule(void)
     switch_context(&previous->esp, next->esp);
 }
 
-void schedule_if_needed(void)
+/* Whether there has been a reason. */
+int schedule_if_needed(void)
 {
-    if (need_resched)
-        schedule();
+    if (!need_resched)
+        return 0;
+    schedule();
+    return 1;
 }
 
 void yield(void)

@@ -400,6 +400,7 @@ static u32 (*const calls[])(struct trap_frame *frame) = {
     [202] = sys_nothing,        /* getegid32 */
     [219] = sys_nothing,        /* madvise */
     [224] = sys_getpid,         /* gettid */
+    [238] = sys_kill,           /* tkill */
     [243] = sys_set_thread_area,
     [252] = sys_exit,           /* exit_group */
     [258] = sys_getpid,         /* set_tid_address */

@@ -10,6 +10,7 @@ const struct program programs[] = {
     { "init", init_main },
     { "crunch", crunch_main },
     { "mix", mix_main },
+    { "fpu", fpu_main },
     { "calls", calls_main },
     { "cow", cow_main },
     { "echo", echo_main },
@@ -19,7 +20,7 @@ const struct program programs[] = {
     { "", 0 },
 };
 
-static const char *const started[] = { "crunch", "mix", "calls", "cow", "disk" };
+static const char *const started[] = { "crunch", "mix", "fpu", "calls", "cow", "disk" };
 #define STARTED (sizeof(started) / sizeof(started[0]))
 
 static void start(const char *name, char *loops)
