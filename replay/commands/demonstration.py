@@ -15,19 +15,19 @@ from replay.exit_codes import ExitCode
 STEPS: Sequence[tuple[str, Sequence[str]]] = (
     (
         "Record a guest: a small kernel that runs two programs side by side.",
-        ("record", "--guest", "hello", "--clock", "virtual", "-o", "hello.trace"),
+        ("record", "--guest", "hello", "--clock", "virtual", "-o", "hello.lgt"),
     ),
     (
         "Replay it: everything is executed again, and every event and digest is compared.",
-        ("replay", "hello.trace"),
+        ("replay", "hello.lgt"),
     ),
     (
         "How little came in from outside: interrupts and readings of the clock are all that a replay needs.",
-        ("info", "hello.trace"),
+        ("info", "hello.lgt"),
     ),
     (
         "Each event has its place, to the instruction: here are the first timer interrupts.",
-        ("events", "hello.trace", "--kind", "host_interrupt", "--to", "500k"),
+        ("events", "hello.lgt", "--kind", "host_interrupt", "--to", "500k"),
     ),
 )
 

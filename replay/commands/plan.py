@@ -41,11 +41,11 @@ class Wish:
 
 
 def free_name(stem: str) -> Path:
-    """A trace name that is not taken: STEM.trace, or the first free STEM-2.trace, STEM-3.trace ..."""
-    number, path = 1, Path(f"{stem}.trace")
+    """A trace name that is not taken: STEM.lgt, or the first free STEM-2.lgt, STEM-3.lgt ..."""
+    number, path = 1, Path(f"{stem}.lgt")
     while path.exists() or incomplete_path(path).exists():
         number += 1
-        path = Path(f"{stem}-{number}.trace")
+        path = Path(f"{stem}-{number}.lgt")
     return path
 
 

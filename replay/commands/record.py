@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     "-o",
     "--output",
     metavar="FILE",
-    help="The trace [NAME.trace, or the next free NAME-2.trace ...].",
+    help="The trace [NAME.lgt, or the next free NAME-2.lgt ...].",
 )
 @click.option("--memory", callback=as_memory, help="Memory of each guest, such as 64M [64M].")
 @click.option("--initrd", metavar="FILE", help="Initial ramdisk.")

@@ -39,7 +39,7 @@ Capture = pytest.CaptureFixture[str]
 
 @pytest.fixture(scope="session")
 def trace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("cli") / "hello.trace"
+    path = tmp_path_factory.mktemp("cli") / "hello.lgt"
     record_hello(path)
     return path
 
@@ -163,9 +163,9 @@ class TestMistakes:
             (["record", "--initrd", "missing"], "missing: No such file"),
             (["record", "--block", "missing"], "missing: No such file"),
             (["record", "--block", os.devnull], "no disk"),
-            (["record", "-o", "missing/x.trace"], "No such file"),
+            (["record", "-o", "missing/x.lgt"], "No such file"),
             (["record", "--append", "x" * 3000], "command line"),
-            (["replay", "missing.trace"], "No such file"),
+            (["replay", "missing.lgt"], "No such file"),
             (["info", "/"], "not a regular file"),
             (["events", sys.executable], "not an lgreplay trace"),
         ],
@@ -235,14 +235,14 @@ class TestRecord:
         assert done.code == ExitCode.OK
         assert done.lines[0].startswith("hello: in ring 1 under lguest")
         assert "guest 0 powered off at tick" in done.err
-        assert "hello.trace: " in done.err
-        assert [path.name for path in tmp_path.iterdir()] == ["hello.trace"]
+        assert "hello.lgt: " in done.err
+        assert [path.name for path in tmp_path.iterdir()] == ["hello.lgt"]
 
     def test_it_takes_the_next_free_name(self, lgreplay: Run, tmp_path: Path) -> None:
         for _ in range(3):
             lgreplay("record", "--append", "loops=1", "--quiet", "--max-ticks", "100k")
         names = sorted(path.name for path in tmp_path.iterdir())
-        assert names == ["hello-2.trace", "hello-3.trace", "hello.trace"]
+        assert names == ["hello-2.lgt", "hello-3.lgt", "hello.lgt"]
 
     def test_quiet_hides_the_console(self, lgreplay: Run) -> None:
         assert lgreplay("record", "--append", "loops=1", "--quiet").out == ""
@@ -267,7 +267,7 @@ class TestRecord:
     def test_a_kernel_file_may_be_named(self, lgreplay: Run, tmp_path: Path) -> None:
         done = lgreplay("record", "--guest", IMAGES / "hello.elf", "--max-ticks", "100k")
         assert done.code == ExitCode.OK
-        assert (tmp_path / "hello.elf.trace").exists()
+        assert (tmp_path / "hello.elf.lgt").exists()
 
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
     @pytest.mark.parametrize("clock", ["host", "virtual"])
