@@ -11,6 +11,7 @@ READY  := $(VENV)/.ready
 JOBS   ?= 2
 ARGS   ?=
 FUZZ_EXAMPLES ?= 5000
+FUZZ_SECONDS ?= 600
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check bench guest fuzz tour clean
@@ -40,7 +41,9 @@ bench: $(READY) ## measure: speed of running, recording, replaying, seeking
 guest: ## build the Switcher and the guest images (needs gcc and binutils)
 	@$(MAKE) -C hostvm/guest
 
-fuzz: $(READY) ## the property tests with many more examples (FUZZ_EXAMPLES=5000)
+fuzz: $(READY) ## damaged traces, hostile guests, and the property tests with many more examples: an hour or more
+	@$(BIN)/python -m tests.fuzz.trace --seconds $(FUZZ_SECONDS)
+	@$(BIN)/python -m tests.fuzz.hostile
 	@FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/python -m pytest -n $(JOBS) -m hypothesis \
 		--hypothesis-profile=fuzz --timeout=0 $(ARGS)
 
