@@ -129,7 +129,9 @@ class ReplayWorld:
         event = self._events.next()
         if event is None and self._torn is not None:
             return self._torn
-        return Divergence(tick, _words(event), actual, what)
+        # Where the machine passed an event by, that was the first difference.
+        first = tick if event is None else min(tick, event.tick)
+        return Divergence(first, _words(event), actual, what)
 
     def _refuse(self, event: Event, why: str) -> Divergence:
         return Divergence(event.tick, _words(event), f"have {why}", "impossible input")
