@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 
@@ -16,7 +17,7 @@ from tests.end_to_end.commands import complaint, lgreplay, start, wait_for
 from tests.replay.recorded import record_hello, verify
 
 LONG = ("record", "--guest", "hello", "--append", "loops=1000000 hz=5000", "--memory", "16M")
-HEAD_AND_POWER_ON = 40_000
+HEAD_AND_POWER_ON = 29_000
 ROUNDS, KILLS, AT_ONCE = 5, 10, 2
 
 
@@ -71,12 +72,12 @@ def test_a_recorder_killed_at_any_moment_leaves_what_replays_to_its_last_whole_c
         folder.mkdir()
         delays = [random.uniform(0.0, 0.5) for _ in range(AT_ONCE)]
         for path in kill_after(delays, folder):
-            try:
+            if path.stat().st_size < HEAD_AND_POWER_ON:
+                # Killed within the milliseconds before there was anything to replay.
+                with suppress(TraceTruncated):
+                    replays_to_its_last_whole_chunk(path)
+            else:
                 replayed += replays_to_its_last_whole_chunk(path)
-            except TraceTruncated as error:
-                # Killed within the milliseconds before the images were whole.
-                assert "ends" in error.text, error
-                assert path.stat().st_size < HEAD_AND_POWER_ON
         shutil.rmtree(folder)
     assert replayed >= KILLS // 2
 

@@ -124,9 +124,7 @@ def digest_elsewhere(path: Path, changes: dict[str, str], prefix: tuple[str, ...
 
 
 @pytest.mark.parametrize("changes", SURROUNDINGS.values(), ids=SURROUNDINGS.keys())
-def test_other_surroundings_replay_to_the_same_digest(
-    trace: Path, changes: dict[str, str]
-) -> None:
+def test_other_surroundings_replay_to_the_same_digest(trace: Path, changes: dict[str, str]) -> None:
     assert digest_elsewhere(trace, changes) == recorded_end(trace)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -124,10 +125,8 @@ def other_bytes(data: st.DataObject, value: bytes) -> bytes:
 
 
 def ends_in_a_defined_way(machine: Machine, act: Callable[[], None]) -> None:
-    try:
+    with suppress(TraceFormatError, HostvmError):
         act()
-    except (TraceFormatError, HostvmError) as error:
-        assert "\n" not in str(error)
     machine.world = VirtualWorld(1)
 
 
