@@ -22,7 +22,7 @@ help: ## say what there is (this)
 
 setup: $(READY) ## make .venv with lgreplay and its tools
 
-demo: $(READY) ## record a guest, replay it, look into the trace
+demo: $(READY) ## record a guest that dies, replay it, look into the trace
 	@$(BIN)/lgreplay demo $(ARGS)
 
 test: $(READY) ## run the tests

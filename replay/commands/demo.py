@@ -7,7 +7,7 @@ import click
 
 @click.command
 def demo() -> None:
-    """Record a shipped guest, replay its trace and compare; takes a few seconds and leaves nothing behind."""
+    """Record a guest that dies, replay it, look into the trace; takes seconds and leaves nothing behind."""
     from replay.commands.demonstration import demonstrate
 
     demonstrate()

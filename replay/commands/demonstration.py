@@ -14,20 +14,20 @@ from replay.exit_codes import ExitCode
 
 STEPS: Sequence[tuple[str, Sequence[str]]] = (
     (
-        "Record a guest: a small kernel that runs two programs side by side.",
-        ("record", "--guest", "hello", "--clock", "virtual", "-o", "hello.lgt"),
+        "Record a guest: a small kernel that writes to a place where nothing is, and dies of it.",
+        ("record", "--guest", "kestrel", "--append", "crash=write", "-o", "crash.trace"),
     ),
     (
         "Replay it: everything is executed again, and every event and digest is compared.",
-        ("replay", "hello.lgt"),
+        ("replay", "crash.trace"),
     ),
     (
-        "How little came in from outside: interrupts and readings of the clock are all that a replay needs.",
-        ("info", "hello.lgt"),
+        "What came in from outside was little; the rest of the trace is there to check the replay.",
+        ("info", "crash.trace"),
     ),
     (
-        "Each event has its place, to the instruction: here are the first timer interrupts.",
-        ("events", "hello.lgt", "--kind", "host_interrupt", "--to", "500k"),
+        "Each event has its place, to the instruction: here are the last fault, and the end.",
+        ("events", "crash.trace", "--kind", "trap_reflected", "--kind", "guest_ended"),
     ),
 )
 
