@@ -69,7 +69,6 @@ trap_common:
         .size   trap_common, . - trap_common
 
 /* Fall through: leave the kernel by the struct trap_frame at %esp. Interrupts are off. */
-        .globl  trap_return
         .type   trap_return, @function
 trap_return:
         popal
@@ -103,8 +102,15 @@ first_process:
         pushl   %esp
         call    become_init
         addl    $4, %esp
-        jmp     trap_return
         .size   first_process, . - first_process
+
+/* Where every other one begins. Interrupts are off. */
+        .globl  new_process_starts
+        .type   new_process_starts, @function
+new_process_starts:
+        call    wind_up_timer
+        jmp     trap_return
+        .size   new_process_starts, . - new_process_starts
 
 /*
  * void switch_context(u32 *old_esp, u32 new_esp): go on where another process called this. What C does not expect to

@@ -19,6 +19,6 @@ u32 fork(const struct trap_frame *frame)
     fpu_copy(child);
     asm volatile("movl %%fs, %0\n\tmovl %%gs, %1" : "=r"(child->fs), "=r"(child->gs));
     child_frame.eax = 0;
-    make_runnable(child, &child_frame, trap_return);
+    make_runnable(child, &child_frame, new_process_starts);
     return child->pid;
 }

@@ -116,6 +116,7 @@ extern const char command_line[];
 
 /* main.c */
 extern u32 timer_hz;
+void wind_up_timer(void);
 const char *init_words(void);
 u32 command_line_number(const char *name, u32 otherwise);
 int command_line_word(const char *name, char *word, u32 size);
@@ -148,8 +149,8 @@ int from_user(const struct trap_frame *frame);
 /* entry.S */
 extern void (*const trap_entries[TRAP_ENTRIES])(void);
 void syscall_entry(void);
-void trap_return(void);
 void first_process(void);
+void new_process_starts(void);
 void switch_context(u32 *old_esp, u32 new_esp);
 
 /* segments.c */

@@ -101,15 +101,29 @@ static u32 usable_memory(void)
     return min(ramdisk ? ramdisk : memory_size(), LOW_MEMORY);
 }
 
-/* The Host's timer rings once. */
-static void wind_up_timer(void)
+/*
+ * The Host's timer rings once, and is wound up again when a program goes on, not before: so a program always gets a full
+ * period, also if the machine is so slow that the kernel's own work takes longer than that.
+ */
+static int timer_stands_still;
+
+void wind_up_timer(void)
 {
+    if (!timer_stands_still)
+        return;
+    timer_stands_still = 0;
     hcall(LHCALL_SET_CLOCKEVENT, NS_PER_SECOND / timer_hz, 0, 0);
+}
+
+static void stop_timer(void)
+{
+    timer_stands_still = 1;
+    hcall(LHCALL_SET_CLOCKEVENT, 0, 0, 0);
 }
 
 static void timer_interrupt(void)
 {
-    wind_up_timer();
+    timer_stands_still = 1;
     ticks++;
     timer_tick();
 }
@@ -119,8 +133,8 @@ static void start_timer(void)
     u32 hz = command_line_number("hz=", 1000);
 
     timer_hz = hz < MIN_HZ ? MIN_HZ : min(hz, MAX_HZ);
+    timer_stands_still = 1;
     request_irq(TIMER_IRQ, timer_interrupt);
-    wind_up_timer();
 }
 
 static u8 inb(u16 port)
@@ -171,11 +185,11 @@ static __attribute__((noreturn)) void idle(void)
     for (;;) {
         irq_disable();
         schedule();
-        if (!somebody_sleeps())
-            hcall(LHCALL_SET_CLOCKEVENT, 0, 0, 0);
+        if (somebody_sleeps())
+            wind_up_timer();
+        else
+            stop_timer();
         hcall(LHCALL_HALT, 0, 0, 0);
-        irq_disable();
-        wind_up_timer();
     }
 }
 

@@ -179,6 +179,7 @@ static void return_to_program(const struct trap_frame *frame)
     let_interrupts_in(frame->vector != SYSCALL_VECTOR);
     if (schedule_if_needed())
         let_interrupts_in(1);
+    wind_up_timer();
 }
 
 void trap(struct trap_frame *frame)

@@ -3,7 +3,7 @@
  *
  * calls: system calls, most of them with something wrong; each must say what Linux says.
  * cow: a parent and its children share memory until one of them writes.
- * echo: lines from the console come back, until one says "exit" or there is no more.
+ * echo: lines from the console come back, until one begins with "exit" or there is no more.
  * disk: sectors of the block device, written, read back and put right again.
  */
 #include "user.h"
@@ -144,31 +144,36 @@ int cow_main(int argc, char **argv)
     return before != after;
 }
 
-static int is_exit(const char *text, int length)
+/* Bytes of the text up to the first line that begins with "exit"; `at_end` is whether there is one. */
+static u32 text_before_exit(const char *text, u32 length, int *at_end)
 {
-    const char *word = "exit";
-
-    for (int i = 0; i < 4; i++) {
-        if (i >= length || text[i] != word[i])
-            return 0;
+    for (u32 i = 0; i + 4 <= length; i++) {
+        if ((i == 0 || text[i - 1] == '\n') && text[i] == 'e' && text[i + 1] == 'x' && text[i + 2] == 'i' &&
+            text[i + 3] == 't') {
+            *at_end = 1;
+            return i;
+        }
     }
-    return 1;
+    return length;
 }
 
 int echo_main(int argc, char **argv)
 {
     char text[128];
     u32 bytes = 0;
+    int at_end = 0;
 
     (void)argc, (void)argv;
     say("echo: type something\n");
-    for (;;) {
+    while (!at_end) {
         int length = (int)syscall(SYS_READ, 0, (u32)text, sizeof(text));
+        u32 part;
 
-        if (length <= 0 || is_exit(text, length))
+        if (length <= 0)
             break;
-        bytes += (u32)length;
-        syscall(SYS_WRITE, 1, (u32)text, (u32)length);
+        part = text_before_exit(text, (u32)length, &at_end);
+        bytes += part;
+        syscall(SYS_WRITE, 1, (u32)text, part);
     }
     say("echo: %u bytes\n", bytes);
     return 0;
