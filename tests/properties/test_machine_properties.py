@@ -75,7 +75,7 @@ def assert_same(actual: Outcome, expected: Outcome) -> None:
     assert actual == expected
 
 
-@few(6)
+@few(4)
 @given(kind=st.sampled_from(KINDS), seed=st.integers(0, 1 << 32))
 def test_a_boot_cut_and_disturbed_equals_the_boot_in_one_go(kind: str, seed: int) -> None:
     leg = leg_of(kind)

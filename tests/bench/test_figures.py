@@ -1,0 +1,97 @@
+"""The benchmark's own arithmetic, and that its Guests do what they are measured for. Nothing here asks how fast."""
+
+from __future__ import annotations
+
+import json
+from itertools import count
+
+import pytest
+
+from hostvm.launcher import GuestConfig
+from hostvm.observations import Hypercall
+from hostvm.units import Tick
+from tests.bench.__main__ import FIGURES, main
+from tests.bench.figures import Aim, Figure, Measured, Result, alternate, as_json, summary, table
+from tests.bench.programs import COMPUTE, HYPERCALL_SETUP_TICKS, HYPERCALLS, TABLE, guest
+from tests.bench.workloads import BUSY, CALM, hello
+from tests.hostvm.quiet_world import machine_of
+
+
+def result(value: float, aim: Aim) -> Result:
+    return Result(
+        Figure("speed", "x", aim, lambda _: summary([value])), Measured(value, 1, 9, "why")
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "aim", "met"),
+    [
+        (1.1, Aim(1.1), True),
+        (1.11, Aim(1.1), False),
+        (0.85, Aim(0.85, at_least=True), True),
+        (0.84, Aim(0.85, at_least=True), False),
+    ],
+)
+def test_an_aim_is_met_up_to_its_limit(value: float, aim: Aim, met: bool) -> None:
+    assert result(value, aim).met is met
+    assert ("MISS" in table([result(value, aim)])) is not met
+    assert json.loads(as_json([result(value, aim)]))[0]["met"] is met
+
+
+def test_the_value_is_the_median_of_the_rounds() -> None:
+    assert summary([5.0, 1.0, 2.0]) == Measured(2.0, 1.0, 5.0)
+
+
+def test_two_things_take_turns_in_going_first_and_the_first_time_does_not_count() -> None:
+    clock = count()
+    order: list[tuple[str, int]] = []
+
+    def thing(name: str) -> float:
+        order.append((name, next(clock)))
+        return float(order[-1][1])
+
+    times = alternate(lambda: thing("one"), lambda: thing("other"), 2)
+    assert [name for name, _ in order] == ["one", "other", "one", "other", "other", "one"]
+    assert times == [(2.0, 3.0), (5.0, 4.0)]
+
+
+def test_every_figure_has_a_name_of_its_own() -> None:
+    assert len({figure.name for figure in FIGURES}) == len(FIGURES)
+
+
+@pytest.mark.parametrize(("strict", "code"), [([], 0), (["--strict"], 1)])
+def test_a_missed_aim_is_an_error_only_when_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    strict: list[str],
+    code: int,
+) -> None:
+    figures = (result(2, Aim(1)).figure, result(2, Aim(3)).figure)
+    monkeypatch.setattr("tests.bench.__main__.FIGURES", figures)
+    assert main(strict) == code
+    assert capsys.readouterr().out.count("MISS") == 1
+
+
+def test_the_computing_guest_computes_and_goes_on() -> None:
+    machine, world = machine_of(guest(COMPUTE), digest_interval=1 << 40)
+    machine.run(Tick(100_000))
+    assert world.observations == []
+    table_now = machine.memory.read(machine.guests[0].base + TABLE, 4 * 4096)
+    assert table_now.count(0) < 8192
+
+
+def test_the_calling_guest_does_nothing_but_hypercalls() -> None:
+    machine, world = machine_of(guest(HYPERCALLS), digest_interval=1 << 40)
+    machine.run(Tick(HYPERCALL_SETUP_TICKS))
+    world.host_turns.clear()
+    world.observations.clear()
+    machine.run(Tick(HYPERCALL_SETUP_TICKS + 10_000))
+    assert {type(o) for o in world.observations} == {Hypercall}
+    assert len(world.observations) == len(world.host_turns) > 100
+
+
+@pytest.mark.parametrize("kernel", [hello(CALM), hello(BUSY)])
+def test_the_runs_measured_are_ordinary_ones(kernel: GuestConfig) -> None:
+    machine, world = machine_of(kernel)
+    machine.run(Tick(300_000))
+    assert b"hello: command line" in world.console
