@@ -61,9 +61,10 @@ def check_machine() -> Finding:
 
 def check_mathematics() -> Finding:
     """The x87 routines, which traces rely on."""
-    from hostvm.x87_fingerprint import maths_fingerprint
+    from hostvm.x87_fingerprint import MATHS, maths_fingerprint
 
-    return Finding(good=True, text=f"x87 mathematics {maths_fingerprint()}")
+    found = maths_fingerprint()
+    return Finding(good=found == MATHS, text=f"x87 mathematics {found}")
 
 
 def check_gdb() -> Finding:

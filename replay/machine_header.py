@@ -17,7 +17,7 @@ from hostvm.cpuid import MODEL_NAME
 from hostvm.devices.config import parse_device
 from hostvm.launcher import GuestConfig
 from hostvm.machine import MEMORY_DIGEST_EVERY, MachineConfig
-from hostvm.x87_fingerprint import maths_fingerprint
+from hostvm.x87_fingerprint import MATHS
 from replay.errors import ReplayError, TraceFormatError, one_line
 from replay.log import TraceReader
 from replay.trace_header import MAX_NAME, GuestSetup, TraceHeader
@@ -89,7 +89,7 @@ def header_of(config: MachineConfig, origin: Origin) -> tuple[TraceHeader, Mappi
         engine=ENGINE,
         engine_version=ENGINE_VERSION,
         cpu_model=MODEL_NAME,
-        maths=bytes.fromhex(maths_fingerprint()),
+        maths=bytes.fromhex(MATHS),
         guests=guests,
         clock=origin.clock,
         seed=origin.seed,
@@ -120,7 +120,7 @@ def _check(path: str, header: TraceHeader) -> None:
     facts: Sequence[tuple[str, str, str]] = (
         ("CPU engine", f"{header.engine} {header.engine_version}", f"{ENGINE} {ENGINE_VERSION}"),
         ("processor model", header.cpu_model, MODEL_NAME),
-        ("x87 mathematics", header.maths.hex(), maths_fingerprint()),
+        ("x87 mathematics", header.maths.hex(), MATHS),
         ("host quirks", ", ".join(header.quirks) or "as upstream", "as upstream"),
     )
     for what, recorded, here in facts:
