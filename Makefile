@@ -14,7 +14,7 @@ FUZZ_EXAMPLES ?= 5000
 FUZZ_SECONDS ?= 600
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench guest fuzz tour clean
+.PHONY: help setup demo test check bench guest traces fuzz tour clean
 
 help: ## say what there is (this)
 	@echo 'make ...'
@@ -40,6 +40,9 @@ bench: $(READY) ## measure: speed of running, recording, replaying, seeking
 
 guest: ## build the Switcher and the guest images (needs gcc and binutils)
 	@$(MAKE) -C hostvm/guest
+
+traces: $(READY) ## record the sample traces anew, each from its recipe
+	@$(BIN)/python -m tests.samples $(ARGS)
 
 fuzz: $(READY) ## damaged traces, hostile guests, and the property tests with many more examples: an hour or more
 	@$(BIN)/python -m tests.fuzz.trace --seconds $(FUZZ_SECONDS)

@@ -43,8 +43,9 @@ def _unit(st0: Float80, st1: Float80, rounding: int) -> FpuView:
     return FpuView(0, (0, 0, *[1] * 6), registers, 0, _ALL_MASKED | rounding << 10)
 
 
-# What maths_fingerprint() gives for the routines as they are. A trace names it; working it out anew for each trace would
-# cost a tenth of a second, and integers do not vary. `lgreplay doctor` and a test do work it out.
+# What maths_fingerprint() gives for the routines as they are. A trace names it; working it out for
+# each trace would cost a tenth of a second, and integers do not vary. `lgreplay doctor` and a test
+# do work it out.
 MATHS = "bb681782aec4"
 
 
