@@ -34,10 +34,10 @@ from hostvm.memory import PhysicalMemory
 from hostvm.memory_digest import MemoryDigest, Range
 from hostvm.memory_map import (
     HOST_AREA,
-    HOST_AREA_SIZE,
     LGUEST_PAGES,
     SHADOW_POOL,
     guest_bases,
+    guest_shadow_pool,
     guest_slice_size,
 )
 from hostvm.observations import DirectTraps, EndReason, GuestEnded, Observation, StateDigest
@@ -107,7 +107,7 @@ class Machine:
         self._programmed: Nanoseconds | None = None
         self._timers_moved = False
         self._restored = False
-        self._digest = MemoryDigest(self.memory, self._digest_ranges(bases))
+        self._digest = MemoryDigest(self.memory, self._digest_ranges())
         self.cpu.restore(_power_on(host.start))
 
     # ---- running ------------------------------------------------------------------------------
@@ -329,13 +329,14 @@ class Machine:
 
     # ---- digests and states -----------------------------------------------------------------------
 
-    def _digest_ranges(self, bases: Sequence[int]) -> list[Range]:
+    def _digest_ranges(self) -> list[Range]:
         slices = [
             Range(guest.base, guest.base + guest.loaded.pfn_limit * PAGE_SIZE)
             for guest in self.guests
         ]
-        pool = Range(SHADOW_POOL, HOST_AREA + HOST_AREA_SIZE, masked=True)
-        return [Range(HOST_AREA, SHADOW_POOL), pool, *slices]
+        pools = [guest_shadow_pool(guest.number) for guest in self.guests]
+        tables = [Range(base, base + count * PAGE_SIZE, masked=True) for base, count in pools]
+        return [Range(HOST_AREA, SHADOW_POOL), *tables, *slices]
 
     def _report(self) -> None:
         counts = tuple(sorted(self.cpu.direct_traps.items()))

@@ -15,19 +15,19 @@ from replay.exit_codes import ExitCode
 STEPS: Sequence[tuple[str, Sequence[str]]] = (
     (
         "Record a guest: a small kernel that writes to a place where nothing is, and dies of it.",
-        ("record", "--guest", "kestrel", "--append", "crash=write", "-o", "crash.trace"),
+        ("record", "--guest", "kestrel", "--append", "crash=write", "-o", "crash.lgt"),
     ),
     (
         "Replay it: everything is executed again, and every event and digest is compared.",
-        ("replay", "crash.trace"),
+        ("replay", "crash.lgt"),
     ),
     (
         "What came in from outside was little; the rest of the trace is there to check the replay.",
-        ("info", "crash.trace"),
+        ("info", "crash.lgt"),
     ),
     (
         "Each event has its place, to the instruction: here are the last fault, and the end.",
-        ("events", "crash.trace", "--kind", "trap_reflected", "--kind", "guest_ended"),
+        ("events", "crash.lgt", "--kind", "trap_reflected", "--kind", "guest_ended"),
     ),
 )
 
