@@ -38,10 +38,11 @@ def parse_count(text: str) -> int:
 
 
 def parse_keep(text: str) -> Keep:
-    """How much of a recording to keep: bytes with a unit, or a time. Raises ValueError."""
-    hint = "an amount such as 100M, or a time such as 30s or 5min"
+    """How much to keep: bytes with a unit, or a time; `5m` is minutes, `5M` is memory. Raises ValueError."""
+    hint = "an amount such as 100M, or a time such as 30s or 5m"
+    text = re.sub(r"(?<=\d)m$", "min", text.strip())
     amount = _parse(text, {**_BYTES, **_TIME}, hint)
-    if text.strip().lower().endswith(tuple(_TIME)):
+    if text.lower().endswith(tuple(_TIME)):
         return Keep(ns=Nanoseconds(amount))
     return Keep(bytes=amount)
 

@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     "--max-ticks", callback=as_count, help="End after so many machine steps, such as 20M."
 )
 @click.option(
-    "--keep-last", callback=as_keep, help="Keep only the newest part: 100M of trace, or 30s."
+    "--keep-last", callback=as_keep, help="Keep only the newest part: 100M of trace, or 5m."
 )
 @click.option("--quiet", is_flag=True, help="Do not show the guest's console.")
 @click.pass_context

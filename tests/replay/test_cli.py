@@ -452,6 +452,8 @@ class TestQuantities:
         assert parse_keep("100M").bytes == 100 << 20
         assert parse_keep("30s").ns == 30 * 10**9
         assert parse_keep("5min").ns == 300 * 10**9
+        assert parse_keep("5m").ns == 300 * 10**9
+        assert parse_keep("5M").bytes == 5 << 20
 
     @pytest.mark.parametrize("text", ["", "x", "1x", "-1", "1.5", "1e3", "٣", "9" * 40])
     def test_anything_else_is_refused(self, text: str) -> None:
