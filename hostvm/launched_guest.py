@@ -11,6 +11,7 @@ Source: lguest, drivers/lguest/lguest_user.c and the Launcher. Read next: device
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from hostvm.abi import Abi, DevicePage, generation
@@ -18,7 +19,7 @@ from hostvm.devices.bus import DeviceBus
 from hostvm.devices.launcher_memory import LauncherMemory
 from hostvm.gates import copy_traps
 from hostvm.interrupts_and_traps import LGUEST_IRQS, set_interrupt
-from hostvm.launcher import LoadedGuest
+from hostvm.launcher import GuestConfig, LoadedGuest, load_guest
 from hostvm.lguest import Lguest
 from hostvm.lguest_regs import LguestRegs
 from hostvm.memory import BoundedMemory, PhysicalMemory
@@ -33,6 +34,7 @@ from hostvm.observations import (
 )
 from hostvm.page_pool import PagePool
 from hostvm.page_tables import ShadowPageTables
+from hostvm.quirks import UPSTREAM, Quirk
 from hostvm.segments import copy_gdt, copy_gdt_tls
 from hostvm.switcher import switcher_pte_page
 from hostvm.units import HostPhysical, Nanoseconds, Tick
@@ -40,6 +42,7 @@ from hostvm.world import Action, Completion, Request
 from hostvm.x86 import PAGE_SIZE
 
 _LONGEST_OUTPUT = 1 << 16
+_ZEROES = bytes(PAGE_SIZE)
 
 
 class Surroundings(Protocol):
@@ -84,6 +87,7 @@ class LaunchedGuest:
         base: HostPhysical,
         loaded: LoadedGuest,
         abi_name: str,
+        quirks: Quirk = UPSTREAM,
     ) -> None:
         abi: Abi = generation(abi_name)
         self.number = number
@@ -109,10 +113,11 @@ class LaunchedGuest:
             self.switcher_page_table,
             self.choose,
             first_pgdir=loaded.pgdir or 0,
+            quirks=quirks,
         )
         self.regs = LguestRegs(memory, regs_page, abi.regs_order)
         self.regs.initialize(loaded.start)
-        self.lguest = Lguest(number, abi, self.guest_memory, self.tables, self.regs, self)
+        self.lguest = Lguest(number, abi, self.guest_memory, self.tables, self.regs, self, quirks)
         limit = loaded.pfn_limit * PAGE_SIZE
         self.devices = DeviceBus(
             loaded.devices,
@@ -226,4 +231,46 @@ class LaunchedGuest:
         self._machine.submit(Request(self.number, device, irq, action, position, count))
 
 
-__all__ = ["LaunchedGuest", "Surroundings"]
+def launch(
+    number: int,
+    surroundings: Surroundings,
+    memory: PhysicalMemory,
+    base: HostPhysical,
+    config: GuestConfig,
+    quirks: Quirk = UPSTREAM,
+) -> LaunchedGuest:
+    """Do as the Launcher does: fill the memory at `base`, which is all zero, and make the Guest known to the Host.
+
+    Raises ConfigurationError.
+    """
+    loaded = load_guest(memory, base, config)
+    return LaunchedGuest(number, surroundings, memory, base, loaded, config.abi, quirks)
+
+
+def relaunch(
+    guest: LaunchedGuest,
+    surroundings: Surroundings,
+    memory: PhysicalMemory,
+    config: GuestConfig,
+    quirks: Quirk = UPSTREAM,
+) -> LaunchedGuest:
+    """Do as the Launcher does when its Guest restarts: it runs itself again, so only what is on the disks is left.
+
+    What the World still has to deliver to the old Guest finds nobody who waits.
+    """
+    _clear(memory, guest.base, guest.loaded.pfn_limit)
+    _clear(memory, *guest_shadow_pool(guest.number))
+    again = launch(guest.number, surroundings, memory, guest.base, config, quirks)
+    devices = zip(again.devices.state(), guest.devices.state(), strict=True)
+    again.devices.restore(tuple(replace(new, sectors=old.sectors) for new, old in devices))
+    return again
+
+
+def _clear(memory: PhysicalMemory, first: HostPhysical, pages: int) -> None:
+    """Zero pages, without a touch to those that are zero: most of a Guest's memory was never used."""
+    for page in range(first, first + pages * PAGE_SIZE, PAGE_SIZE):
+        if memory.read(page, PAGE_SIZE) != _ZEROES:
+            memory.write(page, _ZEROES)
+
+
+__all__ = ["LaunchedGuest", "Surroundings", "launch", "relaunch"]

@@ -26,8 +26,8 @@ from hostvm.handle_trap import handle_trap
 from hostvm.host_tables import HostStart, build_host_world
 from hostvm.hypercalls import do_hypercalls
 from hostvm.interrupts_and_traps import clock_expired, maybe_do_interrupt
-from hostvm.launched_guest import LaunchedGuest
-from hostvm.launcher import GuestConfig, load_guest
+from hostvm.launched_guest import LaunchedGuest, launch, relaunch
+from hostvm.launcher import GuestConfig
 from hostvm.lguest import LguestState
 from hostvm.lguest_regs import TRAP_IN_SWITCHER
 from hostvm.memory import PhysicalMemory
@@ -40,7 +40,15 @@ from hostvm.memory_map import (
     guest_shadow_pool,
     guest_slice_size,
 )
-from hostvm.observations import DirectTraps, EndReason, GuestEnded, Observation, StateDigest
+from hostvm.observations import (
+    DirectTraps,
+    EndReason,
+    GuestEnded,
+    GuestRestarted,
+    Observation,
+    StateDigest,
+)
+from hostvm.quirks import UPSTREAM, Quirk
 from hostvm.switcher import copy_in_guest_info
 from hostvm.units import Nanoseconds, Tick
 from hostvm.world import DEVICE_VECTOR, TIMER_VECTOR, Completion, Request, World
@@ -56,11 +64,14 @@ class MachineConfig:
     """What a machine is built from; equal configurations and Worlds give equal runs.
 
     Register digests are reported every `digest_interval` ticks, memory digests with every `memory_digest_every`th.
+    `restarts`: a Guest that asks for a restart is launched again; otherwise that is its end.
     """
 
     guests: tuple[GuestConfig, ...]
     digest_interval: int = DIGEST_INTERVAL
     memory_digest_every: int = MEMORY_DIGEST_EVERY
+    quirks: Quirk = UPSTREAM
+    restarts: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +107,7 @@ class Machine:
         self._host_turn_done = host.host_turn_done
         self._switcher = host.switcher
         self.guests = tuple(
-            LaunchedGuest(
-                number, self, self.memory, base, load_guest(self.memory, base, guest), guest.abi
-            )
+            launch(number, self, self.memory, base, guest, config.quirks)
             for number, (base, guest) in enumerate(zip(bases, config.guests, strict=True))
         )
         self._current = 0
@@ -288,6 +297,9 @@ class Machine:
         return [guest for guest in self.guests if guest.lguest.ended is None]
 
     def _end(self, guest: LaunchedGuest, reason: EndReason, text: str) -> None:
+        if reason is EndReason.RESTART and self.config.restarts:
+            self._restart(guest, text)
+            return
         guest.lguest.ended = (reason, text)
         self.observe(GuestEnded(self.step_tick, guest.number, reason, text))
         guest.lguest.timer = None
@@ -297,6 +309,13 @@ class Machine:
             self._finish()
         elif guest.number == self._current:
             self._current = alive[0].number
+
+    def _restart(self, guest: LaunchedGuest, text: str) -> None:
+        self.observe(GuestRestarted(self.step_tick, guest.number, text))
+        config = self.config.guests[guest.number]
+        again = relaunch(guest, self, self.memory, config, self.config.quirks)
+        self.guests = tuple(again if each is guest else each for each in self.guests)
+        self._timers_moved = True
 
     def _finish(self) -> None:
         self.finished = True

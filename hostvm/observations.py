@@ -101,6 +101,15 @@ class GuestEnded:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class GuestRestarted:
+    """The Guest asked for a restart and was launched again from its images; `text` is its last word, if any."""
+
+    tick: Tick
+    guest: int
+    text: str
+
+
 Observation: TypeAlias = (
     Hypercall
     | TrapReflected
@@ -110,6 +119,7 @@ Observation: TypeAlias = (
     | ConsoleOutput
     | StateDigest
     | GuestEnded
+    | GuestRestarted
 )
 
 __all__ = [
@@ -117,6 +127,7 @@ __all__ = [
     "DirectTraps",
     "EndReason",
     "GuestEnded",
+    "GuestRestarted",
     "Hypercall",
     "IrqDelivered",
     "IrqRaised",

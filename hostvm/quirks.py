@@ -2,10 +2,14 @@
 
 A Guest can see each of them, so the set in force belongs to a machine's configuration and never changes while it runs.
 `UPSTREAM`, all of them, is what a real Guest met. Bugs that differ from generation to generation are data in abi.py.
+
+Outside, a bug is called by its name in small letters with hyphens: `more-always-true`. Those that are corrected are
+what has to be told of a machine, since a name that nobody has heard of is then one that changes the run.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import Flag, auto
 
 
@@ -54,4 +58,37 @@ class Quirk(Flag):
 UPSTREAM = ~Quirk(0)
 CORRECTED = Quirk(0)
 
-__all__ = ["CORRECTED", "UPSTREAM", "Quirk"]
+
+def _outside_name(quirk: Quirk) -> str:
+    assert quirk.name is not None, "one bug has one name"
+    return quirk.name.lower().replace("_", "-")
+
+
+QUIRK_NAMES: tuple[str, ...] = tuple(_outside_name(quirk) for quirk in Quirk)
+
+
+def corrected_names(quirks: Quirk) -> tuple[str, ...]:
+    """Names of the bugs that are not in `quirks`, in the order in which they stand here."""
+    return tuple(_outside_name(quirk) for quirk in Quirk if quirk not in quirks)
+
+
+def quirks_without(names: Iterable[str]) -> Quirk:
+    """All bugs but these.
+
+    Raises: KeyError with a name that is none.
+    """
+    known = dict(zip(QUIRK_NAMES, Quirk, strict=True))
+    quirks = UPSTREAM
+    for name in names:
+        quirks &= ~known[name]
+    return quirks
+
+
+__all__ = [
+    "CORRECTED",
+    "QUIRK_NAMES",
+    "UPSTREAM",
+    "Quirk",
+    "corrected_names",
+    "quirks_without",
+]

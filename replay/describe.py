@@ -59,6 +59,7 @@ KIND_DESCRIPTIONS: Mapping[Kind, str] = MappingProxyType(
         Kind.CONSOLE_OUTPUT: "written to the console",
         Kind.STATE_DIGEST: "digest of the machine's state",
         Kind.GUEST_ENDED: "the Guest is gone",
+        Kind.GUEST_RESTARTED: "the Guest was launched again",
     }
 )
 TRAP_DESCRIPTIONS: Mapping[int, str] = MappingProxyType(
@@ -189,6 +190,8 @@ def _observed_fields(event: ev.Observation, generations: Sequence[str]) -> dict[
                 "reason": reason.name.lower(),
                 "text": _text(text.encode("utf-8", "backslashreplace")),
             }
+        case ev.GuestRestarted(text=text):
+            return {"text": _text(text.encode("utf-8", "backslashreplace"))}
         case _:
             assert_never(event)
 
@@ -255,6 +258,8 @@ def _observed_details(event: ev.Observation, generations: Sequence[str]) -> str:
             return f"registers {registers.hex()}" + (f", memory {memory.hex()}" if memory else "")
         case ev.GuestEnded(reason=reason, text=text):
             return f"{reason.name.lower()}: {text}" if text else reason.name.lower()
+        case ev.GuestRestarted(text=text):
+            return text
         case _:
             assert_never(event)
 

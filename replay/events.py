@@ -20,6 +20,7 @@ from hostvm.observations import (
     DirectTraps,
     EndReason,
     GuestEnded,
+    GuestRestarted,
     Hypercall,
     IrqDelivered,
     IrqRaised,
@@ -146,6 +147,7 @@ class Kind(IntEnum):
     CONSOLE_OUTPUT = 69
     STATE_DIGEST = 70
     GUEST_ENDED = 71
+    GUEST_RESTARTED = 72
 
 
 FIRST_OBSERVATION = 64
@@ -169,6 +171,7 @@ __all__ = [
     "EndReason",
     "Event",
     "GuestEnded",
+    "GuestRestarted",
     "HostInterrupt",
     "HostTurnInterrupt",
     "HostWoken",

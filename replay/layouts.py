@@ -131,6 +131,7 @@ LAYOUTS: Mapping[int, Layout] = MappingProxyType(
                 Field("reason", p.REASON),
                 Field("text", p.TEXT, ""),
             ),
+            _layout(Kind.GUEST_RESTARTED, ev.GuestRestarted, Field("text", p.TEXT, "")),
         )
     }
 )

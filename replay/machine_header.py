@@ -8,7 +8,7 @@ Read next: recording.py, session.py.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -16,11 +16,19 @@ from hostvm.cpu import ENGINE_VERSION
 from hostvm.cpuid import MODEL_NAME
 from hostvm.devices.config import parse_device
 from hostvm.launcher import GuestConfig
-from hostvm.machine import MEMORY_DIGEST_EVERY, MachineConfig
+from hostvm.machine import MachineConfig
+from hostvm.quirks import Quirk, corrected_names, quirks_without
 from hostvm.x87_fingerprint import MATHS
 from replay.errors import ReplayError, TraceFormatError, one_line
 from replay.log import TraceReader
-from replay.trace_header import MAX_NAME, GuestSetup, TraceHeader
+from replay.trace_header import (
+    MAX_NAME,
+    NEEDS_DIGESTS,
+    NEEDS_RESTARTS,
+    USUAL_MEMORY_DIGEST_EVERY,
+    GuestSetup,
+    TraceHeader,
+)
 from replay.versions import ENGINE, lgreplay_version
 
 
@@ -71,7 +79,6 @@ class _Images:
 
 def header_of(config: MachineConfig, origin: Origin) -> tuple[TraceHeader, Mapping[str, bytes]]:
     """Make the header for a recording of this machine, and the files to put into the trace."""
-    assert config.memory_digest_every == MEMORY_DIGEST_EVERY, "a trace cannot say otherwise"
     images = _Images()
     guests = tuple(
         GuestSetup(
@@ -94,11 +101,23 @@ def header_of(config: MachineConfig, origin: Origin) -> tuple[TraceHeader, Mappi
         clock=origin.clock,
         seed=origin.seed,
         digest_interval=config.digest_interval,
+        memory_digest_every=config.memory_digest_every,
+        restarts=config.restarts,
+        quirks=corrected_names(config.quirks),
         command_line=origin.command_line,
         created_ns=origin.created_ns,
         parent=origin.parent,
+        needs=tuple(_needs(config)),
     )
     return header, images.files
+
+
+def _needs(config: MachineConfig) -> Iterator[str]:
+    """What a reader that has never heard of it must not pass over."""
+    if config.memory_digest_every != USUAL_MEMORY_DIGEST_EVERY:
+        yield NEEDS_DIGESTS
+    if config.restarts:
+        yield NEEDS_RESTARTS
 
 
 def machine_of(reader: TraceReader) -> MachineConfig:
@@ -108,12 +127,23 @@ def machine_of(reader: TraceReader) -> MachineConfig:
     """
     header = reader.header
     _check(str(reader.path), header)
-    if header.digest_interval <= 0:
+    if header.digest_interval <= 0 or header.memory_digest_every <= 0:
         raise TraceFormatError(reader.path, 0, "digests every 0 ticks")
     return MachineConfig(
         guests=tuple(_guest(reader, setup) for setup in header.guests),
         digest_interval=header.digest_interval,
+        memory_digest_every=header.memory_digest_every,
+        quirks=_quirks(str(reader.path), header),
+        restarts=header.restarts,
     )
+
+
+def _quirks(path: str, header: TraceHeader) -> Quirk:
+    try:
+        return quirks_without(header.quirks)
+    except KeyError as unknown:
+        (name,) = unknown.args
+        raise TraceMismatch(path, "host quirk", f"{name} corrected", "not known") from unknown
 
 
 def _check(path: str, header: TraceHeader) -> None:
@@ -121,7 +151,6 @@ def _check(path: str, header: TraceHeader) -> None:
         ("CPU engine", f"{header.engine} {header.engine_version}", f"{ENGINE} {ENGINE_VERSION}"),
         ("processor model", header.cpu_model, MODEL_NAME),
         ("x87 mathematics", header.maths.hex(), MATHS),
-        ("host quirks", ", ".join(header.quirks) or "as upstream", "as upstream"),
     )
     for what, recorded, here in facts:
         if recorded != here:

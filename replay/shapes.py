@@ -42,6 +42,13 @@ def text(limit: int) -> Callable[[Any], str]:
     return check
 
 
+def flag(value: Any) -> bool:
+    """Accept a truth value."""
+    if type(value) is not bool:
+        raise Misfit(f"{value!r:.40} is neither true nor false")
+    return value
+
+
 def blob(limit: int) -> Callable[[Any], bytes]:
     """Accept at most `limit` bytes."""
 
@@ -123,6 +130,7 @@ def to_value(made: Any) -> Value:
 __all__ = [
     "Shape",
     "blob",
+    "flag",
     "listing",
     "member",
     "number",

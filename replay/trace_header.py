@@ -29,7 +29,12 @@ MAX_MEMORY = 1 << 32
 SHA256_SIZE = 32
 
 # Words of `needs` that this reader understands.
-KNOWN_NEEDS: frozenset[str] = frozenset()
+NEEDS_DIGESTS = "memory_digest_every"
+NEEDS_RESTARTS = "restarts"
+KNOWN_NEEDS: frozenset[str] = frozenset({NEEDS_DIGESTS, NEEDS_RESTARTS})
+
+# What a trace says nothing of that was recorded before it could be said.
+USUAL_MEMORY_DIGEST_EVERY = 16
 
 
 class TraceEndReason(IntEnum):
@@ -76,6 +81,8 @@ class TraceHeader:
     clock: str
     seed: int
     digest_interval: int
+    memory_digest_every: int = USUAL_MEMORY_DIGEST_EVERY
+    restarts: bool = False
     quirks: tuple[str, ...] = ()
     command_line: tuple[str, ...] = ()
     created_ns: int = 0
@@ -132,6 +139,8 @@ _HEADER = shapes.record(
         "clock": _name,
         "seed": shapes.number((1 << 64) - 1),
         "digest_interval": shapes.number(MAX_TICK),
+        "memory_digest_every": shapes.number(MAX_TICK),
+        "restarts": shapes.flag,
         "quirks": _names,
         "command_line": shapes.listing(shapes.text(MAX_COMMAND_LINE), MAX_LIST),
         "created_ns": shapes.number((1 << 63) - 1),
@@ -220,7 +229,10 @@ __all__ = [
     "MAX_LIST",
     "MAX_MEMORY",
     "MAX_NAME",
+    "NEEDS_DIGESTS",
+    "NEEDS_RESTARTS",
     "SHA256_SIZE",
+    "USUAL_MEMORY_DIGEST_EVERY",
     "EndChunk",
     "GuestSetup",
     "ImageInfo",

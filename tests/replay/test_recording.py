@@ -493,7 +493,6 @@ class TestAlteredTraces:
             ("engine_version", "2.1.3", "CPU engine unicorn 2.1.3; here it is unicorn 2.1.4"),
             ("cpu_model", "8086", "processor model 8086"),
             ("maths", b"\1\2", "x87 mathematics 0102"),
-            ("quirks", ("SOME",), "host quirks SOME"),
         ],
     )
     def test_a_trace_of_something_else_is_refused_in_one_line(

@@ -21,6 +21,7 @@ from replay.events import (
     EndReason,
     Event,
     GuestEnded,
+    GuestRestarted,
     HostInterrupt,
     HostTurnInterrupt,
     HostWoken,
@@ -73,6 +74,7 @@ ONE_OF_EACH: tuple[Event, ...] = (
     StateDigest(Tick(20_012), 1, b"12345678", b"m" * 16),
     GuestEnded(Tick(20_013), 0, EndReason.KILLED, "unhandled trap 13 at \udc80 0xc0"),
     GuestEnded(Tick(1 << 40), 1, EndReason.POWEROFF, ""),
+    GuestRestarted(Tick(1 << 40), 2, "once more"),
 )
 
 

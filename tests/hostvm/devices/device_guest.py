@@ -111,6 +111,9 @@ class Program:
         shutdown = Call.SHUTDOWN if Call.SHUTDOWN in self._numbers else Call.CRASH
         self.call(shutdown, GOODBYE, 1)
 
+    def restart(self) -> None:
+        self.call(Call.SHUTDOWN, GOODBYE, 2)
+
     def _shared(self) -> bytes:
         layout = self.abi.data
         page = bytearray(4096)
