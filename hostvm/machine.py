@@ -215,9 +215,9 @@ class Machine:
 
     def _idle(self, guest: LaunchedGuest) -> bool:
         """The Guest is halted: let another run, or wait for an interrupt. False: somebody else's turn, or the end."""
-        others = [g for g in self._alive() if g is not guest and not g.lguest.halted]
-        if others:
-            self._current = others[0].number
+        other = next((g for g in self._alive() if g is not guest and self._awake(g)), None)
+        if other is not None:
+            self._current = other.number
             return False
         vector = self.world.wait(self.step_tick, guest.number)
         if vector is None:
@@ -229,6 +229,16 @@ class Machine:
             self._current = awake[0]
             return False
         return True
+
+    def _awake(self, guest: LaunchedGuest) -> bool:
+        """Whether a Guest can run; a halted one is woken by what came for it while another Guest ran."""
+        if guest.lguest.halted:
+            try:
+                maybe_do_interrupt(guest.lguest)
+            except GuestKilled as killed:
+                self._end(guest, EndReason.KILLED, killed.reason)
+                return False
+        return not guest.lguest.halted
 
     def _enter(self, guest: LaunchedGuest) -> None:
         """Set the CPU up to go behind the hlt into the Switcher, and so into the Guest."""
