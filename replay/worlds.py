@@ -5,6 +5,11 @@ up while something typed or scripted, or an answer to a device, waits to be fetc
 first, as it does on the interrupt controller of a PC. Each device takes a drawn time for a request. The time stamp
 counter counts nanoseconds of the same clock.
 
+The same vector also comes from the Host's own periodic tick, as under any Linux: it throws out a Guest that would
+otherwise compute for ever, and so an interrupt that had to wait for it to leave gets in. It is work for nobody, though,
+so it wakes no idle machine and keeps no finished one alive. Taking TIMER_VECTOR stops the timer, whatever it came
+from: the machine looks at the clock and sets it again.
+
 (i) *VirtualWorld* makes the same run from the same seed, anywhere: its clock is a function of the tick and of how much
 idle time was skipped, and its numbers come from the integer arithmetic written out below. Idle time takes no time.
 (ii) *HostWorld* shows its time in whole microseconds, because a trace pays for every digit, and sleeps while its Guests
@@ -20,7 +25,7 @@ import os
 import select
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
@@ -38,6 +43,9 @@ NO_DISKS: Final[Disks] = MappingProxyType({})
 VIRTUAL_EPOCH: Final = 1_184_846_400 * 1_000_000_000
 VIRTUAL_NS_PER_TICK: Final = 10
 VIRTUAL_LATENCY_NS: Final = 4_000
+HOST_HZ: Final = 250
+HIGHEST_HOST_HZ: Final = 10_000
+SECOND_NS: Final = 1_000_000_000
 SHORTEST_SERVICE_NS: Final = 20_000
 LONGEST_SERVICE_NS: Final = 120_000
 
@@ -93,11 +101,30 @@ def _earliest(*times: int | None) -> int | None:
     return min((time for time in times if time is not None), default=None)
 
 
+class PeriodicTick:
+    """The Host's tick: `hz` times a second after `start`, each `late` nanoseconds late. With 0 there is none."""
+
+    def __init__(self, hz: int, start: int, late: Callable[[], int] = lambda: 0) -> None:
+        assert 0 <= hz <= HIGHEST_HOST_HZ, hz
+        self._period = SECOND_NS // hz if hz else 0
+        self._start = start
+        self._late = late
+        self.due: int | None = None
+        self.pass_by(start)
+
+    def pass_by(self, now: int) -> None:
+        """If it is due, it is not any more: those that were missed do not come again."""
+        if self._period and (self.due is None or self.due <= now):
+            begun = (now - self._start) // self._period
+            self.due = self._start + (begun + 1) * self._period + self._late()
+
+
 class VirtualWorld:
     """A World computed from `seed`. `arrivals` are in order of time; `disks` has the images of Guests' disks.
 
     An interrupt comes up to `latency` nanoseconds after it is due, drawn anew each time. Only what changes the state
-    of timer or devices draws; so the answers do not depend on how a run is cut into pieces.
+    of timer or devices draws; so the answers do not depend on how a run is cut into pieces. The Host ticks `host_hz`
+    times a second; when its first tick comes is drawn as well.
     """
 
     def __init__(
@@ -106,6 +133,7 @@ class VirtualWorld:
         *,
         ns_per_tick: int = VIRTUAL_NS_PER_TICK,
         latency: int = VIRTUAL_LATENCY_NS,
+        host_hz: int = HOST_HZ,
         arrivals: Sequence[Arrival] = (),
         disks: Disks = NO_DISKS,
     ) -> None:
@@ -122,6 +150,11 @@ class VirtualWorld:
         self._latency = latency
         self._skipped = 0
         self._timer_due: int | None = None
+        tick_draws = Draws(mix(seed & MASK_64) + 3)
+        phase = tick_draws.below(SECOND_NS // host_hz) if host_hz else 0
+        self._host_tick = PeriodicTick(
+            host_hz, VIRTUAL_EPOCH - phase, lambda: tick_draws.below(latency + 1)
+        )
         self._arrivals = deque(arrivals)
         self._arrival_due: int | None = None
         self._expect_arrival()
@@ -143,7 +176,7 @@ class VirtualWorld:
             tick += 1
         return tick
 
-    def _next_due(self) -> int | None:
+    def _work_due(self) -> int | None:
         return _earliest(self._timer_due, self._device_due())
 
     def _device_due(self) -> int | None:
@@ -153,36 +186,39 @@ class VirtualWorld:
         )
 
     def horizon(self, tick: Tick) -> Tick:
-        due = self._next_due()
+        due = _earliest(self._work_due(), self._host_tick.due)
         return FAR if due is None else max(tick, Tick(self._first_tick_at(due)))
 
     def interrupt_line(self, tick: Tick) -> int | None:
         now = self._time(tick)
-        if self._timer_due is not None and self._timer_due <= now:
+        timer = _earliest(self._timer_due, self._host_tick.due)
+        if timer is not None and timer <= now:
             return TIMER_VECTOR
         due = self._device_due()
         return DEVICE_VECTOR if due is not None and due <= now else None
 
     def interrupt_taken(self, tick: Tick, guest: int, vector: int, eip: int, check: int) -> None:
-        self._lower(vector)
+        self._lower(vector, tick)
 
-    def _lower(self, vector: int) -> None:
+    def _lower(self, vector: int, tick: int) -> None:
         if vector == TIMER_VECTOR:
             self._timer_due = None
+            self._host_tick.pass_by(self._time(tick))
         else:
             self._fetching = True
 
     def host_interrupt(self, tick: Tick, guest: int) -> int | None:
         vector = self.interrupt_line(tick)
         if vector is not None:
-            self._lower(vector)
+            self._lower(vector, tick)
         return vector
 
     def wait(self, tick: Tick, guest: int) -> int | None:
-        due = self._next_due()
+        due = self._work_due()
         if due is None:
             return None
         self._skipped += max(0, due - self._time(tick))
+        self._host_tick.pass_by(self._time(tick))
         return self.host_interrupt(tick, guest)
 
     def program_timer(self, tick: Tick, deadline: Nanoseconds | None) -> None:
@@ -237,7 +273,13 @@ class HostWorld:
     `stop` may be called at any moment, from a signal handler too: from then on waiting ends at once, for good.
     """
 
-    def __init__(self, seed: int, console: Console | None = None, disks: Disks = NO_DISKS) -> None:
+    def __init__(
+        self,
+        seed: int,
+        console: Console | None = None,
+        disks: Disks = NO_DISKS,
+        host_hz: int = HOST_HZ,
+    ) -> None:
         self._choices = Draws(seed)
         self._services = Draws(mix(seed & MASK_64) + 1)
         self._disks = disks
@@ -247,6 +289,7 @@ class HostWorld:
         self._looked = 0
         self._offset = time.time_ns() - time.monotonic_ns()
         self._deadline: int | None = None
+        self._host_tick = PeriodicTick(host_hz, self._now())
         self._stopping = False
         self._ticks_per_ns = FIRST_GUESS
         self._gauged: tuple[int, int] | None = None
@@ -271,11 +314,11 @@ class HostWorld:
         self._gauge(tick, now)
         if self._line(now) is not None:
             return tick
-        due = self._next_due()
+        due = _earliest(self._work_due(), self._host_tick.due)
         ns = STRETCH_NS if due is None else min(STRETCH_NS, due - now)
         return Tick(tick + max(SHORTEST_STRETCH, int(ns * self._ticks_per_ns)))
 
-    def _next_due(self) -> int | None:
+    def _work_due(self) -> int | None:
         return _earliest(self._deadline, self._outstanding.next_due())
 
     def _gauge(self, tick: int, now: int) -> None:
@@ -294,7 +337,8 @@ class HostWorld:
         return self._line(self._now())
 
     def _line(self, now: int) -> int | None:
-        if self._deadline is not None and self._deadline <= now:
+        timer = _earliest(self._deadline, self._host_tick.due)
+        if timer is not None and timer <= now:
             return TIMER_VECTOR
         if now - self._looked >= CONSOLE_LOOK_NS:
             self._looked = now
@@ -303,33 +347,39 @@ class HostWorld:
         return DEVICE_VECTOR if self._typed or (due is not None and due <= now) else None
 
     def interrupt_taken(self, tick: Tick, guest: int, vector: int, eip: int, check: int) -> None:
-        self._lower(vector)
+        self._lower(vector, self._now())
 
-    def _lower(self, vector: int) -> None:
+    def _lower(self, vector: int, now: int) -> None:
         # The device line goes down by itself once all that was typed or answered has been fetched.
         if vector == TIMER_VECTOR:
             self._deadline = None
+            self._host_tick.pass_by(now)
 
     def host_interrupt(self, tick: Tick, guest: int) -> int | None:
-        vector = self._line(self._now())
+        return self._take(self._now())
+
+    def _take(self, now: int) -> int | None:
+        vector = self._line(now)
         if vector is not None:
-            self._lower(vector)
+            self._lower(vector, now)
         return vector
 
     def wait(self, tick: Tick, guest: int) -> int | None:
         self._gauged = None
         while not self._stopping:
-            vector = self.host_interrupt(tick, guest)
+            now = self._now()
+            self._host_tick.pass_by(now)
+            vector = self._take(now)
             if vector is not None:
                 return vector
-            if self._next_due() is None and self._console is None:
+            if self._work_due() is None and self._console is None:
                 return None
             self._sleep()
         return None
 
     def _sleep(self) -> None:
         ns = LONGEST_SLEEP_NS
-        due = self._next_due()
+        due = self._work_due()
         if due is not None:
             ns = max(0, min(ns, due - self._now()))
         if self._console is None:
@@ -372,4 +422,15 @@ class HostWorld:
         pass
 
 
-__all__ = ["FAR", "VIRTUAL_EPOCH", "Arrival", "Console", "Draws", "HostWorld", "VirtualWorld"]
+__all__ = [
+    "FAR",
+    "HIGHEST_HOST_HZ",
+    "HOST_HZ",
+    "VIRTUAL_EPOCH",
+    "Arrival",
+    "Console",
+    "Draws",
+    "HostWorld",
+    "PeriodicTick",
+    "VirtualWorld",
+]

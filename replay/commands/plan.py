@@ -18,7 +18,7 @@ from replay.catalogue import find_kernel
 from replay.device_answers import Disks
 from replay.keep import Keep
 from replay.trace_file import incomplete_path
-from replay.worlds import Console, HostWorld, VirtualWorld
+from replay.worlds import HOST_HZ, Console, HostWorld, VirtualWorld
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +34,7 @@ class Wish:
     blocks: tuple[str, ...] = ()
     rng: bool = False
     clock: str = "host"
+    host_hz: int = HOST_HZ
     seed: int | None = None
     max_ticks: int | None = None
     keep_last: Keep | None = None
@@ -108,11 +109,12 @@ def _console_of(guest: GuestConfig) -> tuple[int, int] | None:
 def make_world(wish: Wish, seed: int, plan: Plan, keys: int | None) -> HostWorld | VirtualWorld:
     """The World asked for; `keys` is a descriptor at which somebody types."""
     if wish.clock == "virtual":
-        return VirtualWorld(seed, disks=plan.disks)
-    if keys is None or plan.typed is None:
-        return HostWorld(seed, disks=plan.disks)
-    device, irq = plan.typed
-    return HostWorld(seed, Console(keys, 0, device, irq), plan.disks)
+        return VirtualWorld(seed, disks=plan.disks, host_hz=wish.host_hz)
+    console = None
+    if keys is not None and plan.typed is not None:
+        device, irq = plan.typed
+        console = Console(keys, 0, device, irq)
+    return HostWorld(seed, console, plan.disks, wish.host_hz)
 
 
 def choose_seed(wish: Wish) -> int:

@@ -53,6 +53,13 @@ if TYPE_CHECKING:
     help="Of all random choices [host: drawn, virtual: 0].",
 )
 @click.option(
+    "--host-hz",
+    type=click.IntRange(0, 10_000),
+    default=250,
+    show_default=True,
+    help="Timer interrupts of the Host's own, a second; 0 for none.",
+)
+@click.option(
     "--max-ticks", callback=as_count, help="End after so many machine steps, such as 20M."
 )
 @click.option(
@@ -72,6 +79,7 @@ def record(
     abi: str | None,
     clock: str,
     seed: int | None,
+    host_hz: int,
     max_ticks: int | None,
     keep_last: Keep | None,
     quiet: bool,
@@ -97,6 +105,7 @@ def record(
             abi=abi,
             clock=clock,
             seed=seed,
+            host_hz=host_hz,
             max_ticks=max_ticks,
             keep_last=keep_last,
             quiet=quiet,
