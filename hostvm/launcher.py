@@ -32,6 +32,7 @@ from hostvm.launcher_abi import (
     COMMAND_LINE,
     COMMAND_LINE_SIZE,
     boot_protocol,
+    bzimage_reach,
     pack_boot_params,
     split_bzimage,
 )
@@ -88,6 +89,7 @@ class _Kernel:
     start: int
     segments: tuple[Segment, ...]
     image: ElfImage | None
+    reach: int
 
 
 def load_guest(memory: PhysicalMemory, base: HostPhysical, config: GuestConfig) -> LoadedGuest:
@@ -151,9 +153,11 @@ def _read_kernel(config: GuestConfig) -> _Kernel:
             raise ConfigurationError(f"{config.name}: neither an ELF file nor a bzImage")
         start, text = found
         segment = Segment(BZIMAGE_LOAD_ADDRESS, BZIMAGE_LOAD_ADDRESS, text, len(text))
-        return _Kernel(start, (segment,), None)
+        reach = max(segment.paddr + segment.memsz, bzimage_reach(config.kernel))
+        return _Kernel(start, (segment,), None, reach)
     image = parse_elf(config.name, config.kernel)
-    return _Kernel(image.entry, image.segments, image)
+    reach = max(segment.paddr + segment.memsz for segment in image.segments)
+    return _Kernel(image.entry, image.segments, image, reach)
 
 
 def _initrd_start(config: GuestConfig) -> int:
@@ -169,11 +173,10 @@ def _initrd_start(config: GuestConfig) -> int:
 
 
 def _check_fit(config: GuestConfig, kernel: _Kernel, free_end: int) -> None:
-    needed = max(segment.paddr + segment.memsz for segment in kernel.segments)
-    if needed > free_end:
+    if kernel.reach > free_end:
         besides = " beside its initrd" if config.initrd else ""
         raise ConfigurationError(
-            f"{config.name}: reaches up to {needed:#x}; "
+            f"{config.name}: reaches up to {kernel.reach:#x}; "
             f"{config.memory >> 20} MiB of memory are too little{besides}"
         )
     if kernel.start >= config.memory:

@@ -28,6 +28,11 @@ _SETUP_SECTS = 0x1F1
 _SECTOR = 512
 _SETUP_SECTS_OF_OLD = 4
 _CODE32_START = 0x214
+_PROTOCOL = 0x206
+_KERNEL_VERSION = 0x20E
+_PAYLOAD = 0x248
+_PREFERRED_ADDRESS = 0x258
+_LONGEST_VERSION = 64
 
 _E820_ENTRIES = 0x1E8
 _VERSION = 0x206
@@ -40,6 +45,8 @@ _HARDWARE_SUBARCH = 0x23C
 _E820_MAP = 0x2D0
 
 _PROTOCOL_2_07 = 0x207
+_PROTOCOL_2_08 = 0x208
+_PROTOCOL_2_10 = 0x20A
 _UNKNOWN_LOADER = 0xFF
 _KEEP_SEGMENTS = 0x40
 _ALIGN_16_MIB = 0x1000000
@@ -95,6 +102,35 @@ def split_bzimage(image: bytes) -> tuple[int, bytes] | None:
     return start, image[(sectors + 1) * _SECTOR :]
 
 
+def bzimage_reach(image: bytes) -> int:
+    """How far up a bzImage needs memory while it unpacks itself, as far as its header says so; else 0."""
+    if not _has_protocol(image, _PROTOCOL_2_10, _PREFERRED_ADDRESS + 12):
+        return 0
+    address, size = struct.unpack_from("<QI", image, _PREFERRED_ADDRESS)
+    return int(address + size)
+
+
+def bzimage_payload(image: bytes) -> bytes:
+    """The part of a bzImage that holds the compressed kernel; where older ones do not say, all but the setup."""
+    found = split_bzimage(image)
+    text = b"" if found is None else found[1]
+    if not _has_protocol(image, _PROTOCOL_2_08, _PAYLOAD + 8):
+        return text
+    offset, size = struct.unpack_from("<II", image, _PAYLOAD)
+    return text[offset : offset + size]
+
+
+def bzimage_version(image: bytes) -> bytes:
+    """What a bzImage says of its version: a number and who built it."""
+    (at,) = struct.unpack_from("<H", image, _KERNEL_VERSION)
+    start = at + _SECTOR
+    return image[start : start + _LONGEST_VERSION].partition(b"\0")[0] if at else b""
+
+
+def _has_protocol(image: bytes, version: int, size: int) -> bool:
+    return len(image) >= size and struct.unpack_from("<H", image, _PROTOCOL)[0] >= version
+
+
 __all__ = [
     "BOOT_PARAMS",
     "BZIMAGE_LOAD_ADDRESS",
@@ -102,6 +138,9 @@ __all__ = [
     "COMMAND_LINE_SIZE",
     "BootProtocol",
     "boot_protocol",
+    "bzimage_payload",
+    "bzimage_reach",
+    "bzimage_version",
     "pack_boot_params",
     "split_bzimage",
 ]

@@ -11,6 +11,7 @@ from types import MappingProxyType
 
 from hostvm.abi import DEFAULT_GENERATION
 from hostvm.errors import ConfigurationError
+from hostvm.kernel_image import inspect_kernel
 
 IMAGES = "hostvm.guest.images"
 
@@ -62,18 +63,28 @@ def _image(name: str) -> Traversable:
     return place
 
 
-def find_kernel(words: str) -> Kernel:
-    """Read the kernel of the shipped guest `words`, or the file of that name.
+def find_kernel(words: str, abi: str | None = None) -> Kernel:
+    """Read the kernel of the shipped guest `words`, or the file of that name; `abi` is what the user says that it is.
 
-    Raises: ConfigurationError when there is neither; OSError when the file cannot be read.
+    Raises: ConfigurationError when there is neither, or the file is no kernel for lguest; OSError when it cannot be
+    read.
     """
     if words in SHIPPED:
-        return Kernel(words, _image(words).read_bytes(), SHIPPED[words].abi)
+        return Kernel(words, _image(words).read_bytes(), abi or SHIPPED[words].abi)
     path = Path(words)
     if not path.exists():
         names = ", ".join(SHIPPED)
         raise ConfigurationError(f"{words}: neither a shipped guest ({names}) nor a kernel file")
-    return Kernel(path.name, path.read_bytes(), DEFAULT_GENERATION)
+    return read_kernel(path, abi)
 
 
-__all__ = ["SHIPPED", "Kernel", "ShippedGuest", "find_kernel"]
+def read_kernel(path: Path, abi: str | None = None) -> Kernel:
+    """Read a kernel file, and find out for which generation of lguest it is unless the user says so.
+
+    Raises: ConfigurationError when it is no kernel for lguest; OSError when it cannot be read.
+    """
+    content = path.read_bytes()
+    return Kernel(path.name, content, inspect_kernel(path.name, content, abi).abi)
+
+
+__all__ = ["SHIPPED", "Kernel", "ShippedGuest", "find_kernel", "read_kernel"]

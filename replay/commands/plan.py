@@ -14,7 +14,7 @@ from hostvm.devices.descriptor_page import lay_out_devices
 from hostvm.errors import ConfigurationError
 from hostvm.launcher import DEFAULT_MEMORY, GuestConfig
 from hostvm.machine import MachineConfig
-from replay.catalogue import find_kernel
+from replay.catalogue import find_kernel, read_kernel
 from replay.device_answers import Disks
 from replay.keep import Keep
 from replay.trace_file import incomplete_path
@@ -26,6 +26,7 @@ class Wish:
     """The options of `lgreplay record`."""
 
     guests: tuple[str, ...] = ("hello",)
+    kernels: tuple[str, ...] = ()
     output: str | None = None
     memory: int | None = None
     initrd: str | None = None
@@ -68,14 +69,15 @@ def make_plan(wish: Wish) -> Plan:
     images = [_open_image(Path(name)) for name in wish.blocks]
     devices: tuple[DeviceConfig, ...] = tuple(disk for disk, _ in images)
     devices += (RngConfig(),) if wish.rng else ()
-    kernels = [find_kernel(words) for words in wish.guests]
+    kernels = [find_kernel(words, wish.abi) for words in wish.guests]
+    kernels += [read_kernel(Path(name), wish.abi) for name in wish.kernels]
     guests = tuple(
         GuestConfig(
             kernel=kernel.content,
             command_line=wish.command_line,
             memory=wish.memory if wish.memory is not None else DEFAULT_MEMORY,
             initrd=initrd,
-            abi=wish.abi or kernel.abi,
+            abi=kernel.abi,
             name=kernel.name,
             devices=devices,
         )

@@ -21,6 +21,13 @@ if TYPE_CHECKING:
     help="Shipped guest or kernel file [hello]; may be repeated.",
 )
 @click.option(
+    "--kernel",
+    "kernels",
+    multiple=True,
+    metavar="FILE",
+    help="A kernel built for lguest, vmlinux or bzImage; may be repeated.",
+)
+@click.option(
     "-o",
     "--output",
     metavar="FILE",
@@ -33,13 +40,14 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--block",
+    "--disk",
     "blocks",
     multiple=True,
     metavar="FILE",
     help="A disk image, which stays as it is; may be repeated.",
 )
 @click.option("--rng", is_flag=True, help="A source of random bytes.")
-@click.option("--abi", help="Generation of lguest that the kernel is for.")
+@click.option("--abi", help="Generation of lguest that the kernel is for [found out].")
 @click.option(
     "--clock",
     type=click.Choice(["host", "virtual"]),
@@ -70,6 +78,7 @@ if TYPE_CHECKING:
 def record(
     ctx: click.Context,
     guests: tuple[str, ...],
+    kernels: tuple[str, ...],
     output: str | None,
     memory: int | None,
     initrd: str | None,
@@ -95,7 +104,8 @@ def record(
 
     run(
         Wish(
-            guests=guests or ("hello",),
+            guests=guests or (() if kernels else ("hello",)),
+            kernels=kernels,
             output=output,
             memory=memory,
             initrd=initrd,

@@ -105,7 +105,8 @@ def run(wish: Wish, arguments: Sequence[str]) -> None:
     """
     plan = make_plan(wish)
     seed = choose_seed(wish)
-    path = Path(wish.output) if wish.output else free_name(Path(wish.guests[0]).name)
+    first = (*wish.guests, *wish.kernels)[0]
+    path = Path(wish.output) if wish.output else free_name(Path(first).name)
     origin = Origin(wish.clock, seed, ("lgreplay", *arguments), time.time_ns())
     terminal = Terminal()
     view = View(terminal, plan.config.guests[0].name, quiet=wish.quiet)

@@ -6,8 +6,9 @@ import shlex
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
+from hostvm.kernel_image import linux_version
 from replay.describe import KIND_DESCRIPTIONS
-from replay.errors import one_line
+from replay.errors import TraceError, one_line
 from replay.events import Kind
 from replay.log import TraceReader
 from replay.trace_header import GuestSetup, TraceEndReason
@@ -40,7 +41,7 @@ def _facts(reader: TraceReader) -> Iterator[tuple[str, str]]:
     yield "machine", f"{header.engine} {header.engine_version}, {header.cpu_model}"
     yield "clock", f"{header.clock}, seed {header.seed}"
     for number, guest in enumerate(header.guests):
-        yield f"guest {number}", _guest(guest)
+        yield f"guest {number}", _guest(reader, guest)
     for image in header.images:
         yield "contains", f"{image.name}, {image.size:,} bytes, sha256 {image.sha256.hex()}"
     yield from _extent(reader)
@@ -52,10 +53,19 @@ def _when(ns: int) -> str:
     return datetime.fromtimestamp(ns // 10**9, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
-def _guest(guest: GuestSetup) -> str:
+def _guest(reader: TraceReader, guest: GuestSetup) -> str:
     initrd = f", initrd {guest.initrd}" if guest.initrd else ""
     line = f", command line {guest.command_line!r}" if guest.command_line else ""
-    return f"{guest.kernel}{initrd}, lguest {guest.abi}, {guest.memory >> 20} MiB{line}"
+    abi = f"{_linux(reader, guest.kernel)}, lguest {guest.abi}"
+    return f"{guest.kernel}{abi}{initrd}, {guest.memory >> 20} MiB{line}"
+
+
+def _linux(reader: TraceReader, kernel: str) -> str:
+    try:
+        version = linux_version(reader.image(kernel)) if kernel else ""
+    except (TraceError, KeyError):
+        return ""
+    return f", Linux {version}" if version else ""
 
 
 def _extent(reader: TraceReader) -> Iterator[tuple[str, str]]:

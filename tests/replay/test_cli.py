@@ -269,6 +269,19 @@ class TestRecord:
         assert done.code == ExitCode.OK
         assert (tmp_path / "hello.elf.lgt").exists()
 
+    def test_a_kernel_file_has_an_option_of_its_own(self, lgreplay: Run, tmp_path: Path) -> None:
+        lgreplay("record", "--kernel", IMAGES / "hello.elf", "--max-ticks", "100k", "-o", "t")
+        with TraceReader(tmp_path / "t") as reader:
+            assert [guest.kernel for guest in reader.header.guests] == ["hello.elf"]
+
+    def test_a_file_that_is_no_kernel_is_refused_before_anything_runs(
+        self, lgreplay: Run, tmp_path: Path
+    ) -> None:
+        (tmp_path / "text").write_text("no kernel")
+        assert_refused(lgreplay("record", "--kernel", "text"), "neither an ELF file nor a bzImage")
+        assert_refused(lgreplay("record", "--kernel", IMAGES / "host.elf"), "no lguest guest")
+        assert [path.name for path in tmp_path.iterdir()] == ["text"]
+
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
     @pytest.mark.parametrize("clock", ["host", "virtual"])
     def test_a_signal_ends_it_cleanly(

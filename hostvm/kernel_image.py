@@ -1,0 +1,200 @@
+"""What a kernel file says of itself: which Linux it is, of which generation of lguest, and whether it can run here.
+
+Nothing in a kernel names its generation of lguest. But (i) its banner names its version, and (ii) `struct lguest_data`
+lies in its data, filled in as far as the compiler could: 64 slots marked free, the timer's interrupt blocked, where the
+kernel begins, the system call's vector. That pattern does not come about by chance, tells the layouts apart, and is
+missing in a kernel that was built without lguest. A bzImage is looked into likewise; one whose compression Python does
+not have is believed by its version.
+
+What cannot work is said before anything runs: no lguest Guest, page tables of three levels, 64 bits. Kernels that are
+not Linux need no banner; where their code begins as a Guest's does, they are taken for the usual generation.
+
+Source: lguest, arch/x86/lguest/boot.c; Documentation/x86/boot.txt. Read next: launcher.py.
+"""
+
+from __future__ import annotations
+
+import bz2
+import lzma
+import re
+import struct
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+from hostvm.abi import DEFAULT_GENERATION, GENERATIONS
+from hostvm.elf_image import ELF_MAGIC, ElfImage, parse_elf
+from hostvm.errors import ConfigurationError
+from hostvm.launcher_abi import bzimage_payload, bzimage_version, split_bzimage
+from hostvm.lguest_data import RING_SLOTS, DataLayout
+
+LARGEST_KERNEL = 256 << 20
+_NUMBER = re.compile(rb"(\d{1,3}(?:\.\d{1,4}){1,3})")
+_BANNER = re.compile(rb"Linux version " + _NUMBER.pattern)
+# irq_enabled, blocked_interrupts with the timer's bit, then nothing up to the ring.
+_SHARED_DATA = re.compile(rb"\0{4}\x01\0{3}\0{12}(?:\0{4})?\xff{%d}(?!\xff)" % RING_SLOTS)
+_SYSCALL_VECTOR = 0x80
+# Only a kernel that prints entries of the upper level has this text.
+_PAE_TEXT = b"*pdpt = "
+# The first hypercall, LGUEST_INIT, soon after its number went into eax.
+_FIRST_HYPERCALL = re.compile(rb"\xb8\x01\0{3}.{0,40}?(?:\xcd\x1f|\x0f\x01\xc1)", re.DOTALL)
+_FIRST_OF_GENERATION: tuple[tuple[tuple[int, ...], str], ...] = (
+    ((2, 6, 23), "2.6.23"),
+    ((2, 6, 24), "2.6.24"),
+    ((2, 6, 25), "2.6.27"),
+    ((2, 6, 30), "2.6.32"),
+    ((2, 6, 33), "2.6.37"),
+    ((2, 6, 38), "3.2"),
+    ((3, 10), "3.10"),
+)
+_FIRST_ON_PCI = (4, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class KernelFacts:
+    """A Linux version such as "3.2.65", empty where there is none, and the generation of lguest that fits."""
+
+    version: str
+    abi: str
+
+
+def inspect_kernel(name: str, content: bytes, abi: str | None = None) -> KernelFacts:
+    """Find out what kernel this is; where the user says for which `abi` it is, that is believed.
+
+    Raises ConfigurationError in one line that starts with `name` when it cannot be run here.
+    """
+    if content.startswith(ELF_MAGIC):
+        return _inspect(name, parse_elf(name, content), abi)
+    if split_bzimage(content) is None:
+        raise ConfigurationError(f"{name}: neither an ELF file nor a bzImage")
+    kernel = unpack_bzimage(content)
+    if kernel is not None and kernel.startswith(ELF_MAGIC):
+        return _inspect(name, parse_elf(name, kernel), abi)
+    version = _parse_version(_NUMBER.match(bzimage_version(content)))
+    return KernelFacts(_text(version), abi or _by_version(name, version) or DEFAULT_GENERATION)
+
+
+def linux_version(content: bytes) -> str:
+    """The Linux version that a kernel file names, without looking at anything else in it; empty if it names none."""
+    if not content.startswith(ELF_MAGIC) and split_bzimage(content) is not None:
+        return _text(_parse_version(_NUMBER.match(bzimage_version(content))))
+    return _text(_parse_version(_BANNER.search(content)))
+
+
+_Version: TypeAlias = tuple[int, ...]
+
+
+def _inspect(name: str, image: ElfImage, abi: str | None) -> KernelFacts:
+    parts = [segment.data for segment in image.segments]
+    version = _parse_version(next(filter(None, map(_BANNER.search, parts)), None))
+    if version is not None and any(_PAE_TEXT in part for part in parts):
+        raise ConfigurationError(
+            f"{name}: Linux {_text(version)} with CONFIG_X86_PAE; "
+            f"a guest here has page tables of two levels"
+        )
+    return KernelFacts(_text(version), abi or _detect(name, version, parts))
+
+
+def _detect(name: str, version: _Version | None, parts: list[bytes]) -> str:
+    layouts = [layout for part in parts for layout in _layouts_in(part)]
+    usual = _by_version(name, version)
+    if usual is None:
+        if not layouts and not any(map(_FIRST_HYPERCALL.search, parts)):
+            raise ConfigurationError(
+                f"{name}: seems to be no lguest guest; --abi runs it all the same"
+            )
+        usual = DEFAULT_GENERATION
+    elif not layouts and GENERATIONS[usual].data.syscall_vec is not None:
+        raise ConfigurationError(
+            f"{name}: Linux {_text(version)} without CONFIG_LGUEST_GUEST, so it is no lguest guest"
+        )
+    if not layouts or GENERATIONS[usual].data in layouts:
+        return usual
+    return next(each.name for each in GENERATIONS.values() if each.data in layouts)
+
+
+def _by_version(name: str, version: _Version | None) -> str | None:
+    if version is None:
+        return None
+    if version >= _FIRST_ON_PCI:
+        raise ConfigurationError(
+            f"{name}: Linux {_text(version)}; from 4.1 on lguest's devices are on PCI, "
+            f"which is not supported"
+        )
+    older = [abi for first, abi in _FIRST_OF_GENERATION if first <= version]
+    if not older:
+        raise ConfigurationError(f"{name}: Linux {_text(version)} is older than lguest")
+    return older[-1]
+
+
+def _parse_version(found: re.Match[bytes] | None) -> _Version | None:
+    if found is None:
+        return None
+    return tuple(int(number) for number in found[1].split(b"."))
+
+
+def _text(version: _Version | None) -> str:
+    return "" if version is None else ".".join(map(str, version))
+
+
+# `struct lguest_data` in a kernel's data.
+
+
+def _layouts_in(part: bytes) -> list[DataLayout]:
+    known = {id(abi.data): abi.data for abi in GENERATIONS.values()}.values()
+    return [
+        layout
+        for found in _SHARED_DATA.finditer(part)
+        for layout in known
+        if _is_shared_data(part, found.end() - RING_SLOTS - layout.hcall_status, layout)
+    ]
+
+
+def _is_shared_data(part: bytes, at: int, layout: DataLayout) -> bool:
+    if at < 0 or at + layout.size > len(part):
+        return False
+    if layout.kernel_address is None or layout.syscall_vec is None:
+        return False
+
+    def word(offset: int) -> int:
+        value: int = struct.unpack_from("<I", part, at + offset)[0]
+        return value
+
+    return (
+        not any(part[at + layout.hcalls : at + layout.noirq_start])
+        and 0 < word(layout.noirq_end) - word(layout.noirq_start) < 64
+        and word(layout.blocked_interrupts) == 1
+        and word(layout.syscall_vec) == _SYSCALL_VECTOR
+    )
+
+
+# What is inside a bzImage.
+
+
+class _Decompressor(Protocol):
+    def decompress(self, data: bytes, max_length: int = ..., /) -> bytes: ...
+
+
+_COMPRESSIONS: tuple[tuple[bytes, Callable[[], _Decompressor]], ...] = (
+    (b"\x1f\x8b\x08", lambda: zlib.decompressobj(16 + zlib.MAX_WBITS)),
+    (b"BZh", bz2.BZ2Decompressor),
+    (b"\xfd7zXZ\0", lzma.LZMADecompressor),
+    (b"\x5d\0\0", lambda: lzma.LZMADecompressor(lzma.FORMAT_ALONE)),
+)
+
+
+def unpack_bzimage(content: bytes) -> bytes | None:
+    """The kernel proper in a bzImage; None if it cannot be had."""
+    payload = bzimage_payload(content)
+    for magic, decompressor in _COMPRESSIONS:
+        start = payload.find(magic)
+        if start >= 0:
+            try:
+                return decompressor().decompress(payload[start:], LARGEST_KERNEL)
+            except (zlib.error, OSError, EOFError, lzma.LZMAError):
+                continue
+    return None
+
+
+__all__ = ["KernelFacts", "inspect_kernel", "linux_version", "unpack_bzimage"]
