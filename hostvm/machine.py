@@ -326,6 +326,9 @@ class Machine:
         again = relaunch(guest, self, self.memory, config, self.config.quirks)
         self.guests = tuple(again if each is guest else each for each in self.guests)
         self._timers_moved = True
+        # Launching takes long enough for another Guest to get its turn.
+        others = [g.number for g in self._alive() if g is not again and not g.lguest.halted]
+        self._current = others[0] if others else guest.number
 
     def _finish(self) -> None:
         self.finished = True

@@ -108,7 +108,7 @@ first_process:
         .globl  new_process_starts
         .type   new_process_starts, @function
 new_process_starts:
-        call    wind_up_timer
+        call    process_begins
         jmp     trap_return
         .size   new_process_starts, . - new_process_starts
 

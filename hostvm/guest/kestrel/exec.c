@@ -290,12 +290,14 @@ static void add_init_words(struct arguments *arguments)
 void become_init(struct trap_frame *frame)
 {
     struct arguments *arguments = alloc_page();
-    char path[PATH_SIZE];
+    char path[PATH_SIZE], name[PATH_SIZE];
     int error;
 
     if (!command_line_word("init=", path, sizeof(path)))
         copy_name(path, there_is_an_archive() ? "/init" : "init");
-    add_string(arguments, path);
+    if (!command_line_word("argv0=", name, sizeof(name)))
+        memcpy(name, path, sizeof(name));
+    add_string(arguments, name);
     arguments->argc = 1;
     add_init_words(arguments);
     for (; arguments->envc < sizeof(first_environment) / sizeof(first_environment[0]); arguments->envc++)
@@ -303,6 +305,7 @@ void become_init(struct trap_frame *frame)
     error = run_program(frame, path, arguments);
     if (error)
         panic(0, "cannot start %s: error %u", path, (u32)-error);
+    copy_name(current->name, last_part(name));
     release_page(physical(arguments));
 }
 

@@ -99,7 +99,7 @@ int find_in_archive(const char *name, const u8 **data, u32 *size)
     if (archive_size >= sizeof(u32) && *(const u32 *)archive == ELF_MAGIC) {
         *data = archive;
         *size = archive_size;
-        return strings_equal(name, "init");
+        return strings_equal(name, "init") || strings_equal(name, "proc/self/exe");
     }
     for (u32 offset = 0; read_entry(offset, &entry); offset = entry.next) {
         if ((entry.mode & FILE_TYPE) != REGULAR_FILE || !strings_equal(without_root(entry.name), name))
@@ -132,28 +132,62 @@ static int find_file(const char *path, struct file *file)
         file->kind = CONSOLE;
     else if (strings_equal(path, "/dev/vda") && block_sectors())
         file->kind = BLOCK_DEVICE;
+    else if (strings_equal(path, "/dev/null"))
+        file->kind = NOTHING;
+    else if (!*without_root(path) || strings_equal(without_root(path), "."))
+        file->kind = *path ? FOLDER : CLOSED;
     else if (find_in_archive(path, &file->data, &file->size))
         file->kind = ARCHIVED;
     return file->kind != CLOSED;
 }
 
-u32 open_file(u32 path)
+/* 0, or an error. */
+int find_user_file(u32 path, struct file *file)
 {
     char name[MAX_PATH];
-    struct file file;
     int error = copy_user_string(name, path, sizeof(name));
 
     if (error < 0)
-        return (u32)error;
-    if (!find_file(name, &file))
-        return (u32)-ENOENT;
-    for (u32 fd = 0; fd < MAX_FILES; fd++) {
+        return error;
+    return find_file(name, file) ? 0 : -ENOENT;
+}
+
+/* The lowest free number from `lowest` on is the file's. */
+static u32 take_number(const struct file *file, u32 lowest)
+{
+    for (u32 fd = lowest; fd < MAX_FILES; fd++) {
         if (current->files[fd].kind == CLOSED) {
-            current->files[fd] = file;
+            current->files[fd] = *file;
             return fd;
         }
     }
     return (u32)-EMFILE;
+}
+
+u32 open_file(u32 path)
+{
+    struct file file;
+    int error = find_user_file(path, &file);
+
+    return error ? (u32)error : take_number(&file, 0);
+}
+
+/* Each number has a position of its own, which is not so under Linux. */
+u32 duplicate_file(u32 fd, u32 lowest)
+{
+    const struct file *file = file_of(fd);
+
+    return file ? take_number(file, lowest) : (u32)-EBADF;
+}
+
+u32 duplicate_file_to(u32 fd, u32 other)
+{
+    const struct file *file = file_of(fd);
+
+    if (!file || other >= MAX_FILES)
+        return (u32)-EBADF;
+    current->files[other] = *file;
+    return other;
 }
 
 u32 close_file(u32 fd)
@@ -217,7 +251,7 @@ static u32 move_sectors(struct file *file, u8 *buffer, u32 length, int is_write)
 static u32 read_console(void *buffer, u32 length)
 {
     char text[256];
-    u32 count = length ? console_read(text, min(length, sizeof(text))) : 0;
+    u32 count = length ? tty_read(text, min(length, sizeof(text))) : 0;
 
     memcpy(buffer, text, count);
     return count;
@@ -236,6 +270,10 @@ u32 read_file(u32 fd, u32 buffer, u32 length)
         return read_archived(file, (void *)buffer, length);
     case BLOCK_DEVICE:
         return move_sectors(file, (u8 *)buffer, length, 0);
+    case NOTHING:
+        return 0;
+    case FOLDER:
+        return (u32)-EINVAL;
     default:
         return read_console((void *)buffer, length);
     }
@@ -260,10 +298,12 @@ u32 write_file(u32 fd, u32 buffer, u32 length)
 {
     struct file *file = file_of(fd);
 
-    if (!file || file->kind == ARCHIVED)
+    if (!file || file->kind == ARCHIVED || file->kind == FOLDER)
         return (u32)-EBADF;
     if (!user_range_ok(buffer, length, 0))
         return (u32)-EFAULT;
+    if (file->kind == NOTHING)
+        return length;
     if (file->kind == BLOCK_DEVICE)
         return move_sectors(file, (u8 *)buffer, length, 1);
     write_text((const char *)buffer, length);
@@ -277,7 +317,7 @@ u32 seek_file(u32 fd, u32 offset, u32 whence)
 
     if (!file)
         return (u32)-EBADF;
-    if (file->kind == CONSOLE)
+    if (file->kind == CONSOLE || file->kind == NOTHING)
         return (u32)-ESPIPE;
     end = file->kind == BLOCK_DEVICE ? block_sectors() * SECTOR_SIZE : file->size;
     if (whence > SEEK_END)

@@ -5,8 +5,8 @@
  *      entry.S  traps.c  segments.c               ways in and out; IDT and GDT
  *      hcall.c  pages.c  paging.c  space.c        queued hypercalls; memory, from frames to address spaces
  *      process.c  fpu.c  fork.c  exec.c  elf.c    processes
- *      syscalls.c  files.c                        what programs can ask for
- *      virtio.c  console.c  block.c  print.c      devices
+ *      syscalls.c  calls.h  times.c  stat.c  files.c     what programs can ask for
+ *      virtio.c  console.c  tty.c  block.c  print.c      devices
  *      user/                                      the programs, in ring 3
  *
  * Except for interrupt handlers, the kernel is never preempted: only programs are, on the way back to them.
@@ -37,10 +37,12 @@
 #define EAGAIN          11
 #define ENOMEM          12
 #define EFAULT          14
+#define ENOTDIR         20
 #define EINVAL          22
 #define EMFILE          24
 #define ENOTTY          25
 #define ESPIPE          29
+#define ERANGE          34
 #define ENOSYS          38
 
 /* What entry.S pushes, below what the CPU or the Host has pushed. The last two only when a program was interrupted. */
@@ -74,7 +76,7 @@ struct space {
 };
 
 enum file_kind {
-    CLOSED, CONSOLE, ARCHIVED, BLOCK_DEVICE,
+    CLOSED, CONSOLE, ARCHIVED, BLOCK_DEVICE, NOTHING, FOLDER,
 };
 
 struct file {
@@ -84,7 +86,7 @@ struct file {
     u32 size;
 };
 
-#define MAX_FILES 8
+#define MAX_FILES 16
 #define NAME_SIZE 16
 #define FPU_STATE_SIZE 512
 
@@ -105,6 +107,7 @@ struct process {
     u32 esp;                    /* kernel stack pointer while it does not run */
     u32 stack_top;
     u32 fs, gs;
+    u32 tid_address;            /* where clone wanted the new process to find its number, or 0 */
     struct descriptor tls[TLS_ENTRIES];
     struct space space;
     struct file files[MAX_FILES];
@@ -120,6 +123,7 @@ void wind_up_timer(void);
 const char *init_words(void);
 u32 command_line_number(const char *name, u32 otherwise);
 int command_line_word(const char *name, char *word, u32 size);
+int command_line_flag(const char *name);
 
 /* paravirt.c */
 void patch_paravirt(void);
@@ -128,6 +132,7 @@ void patch_paravirt(void);
 u32 format_text(char *buffer, u32 size, const char *format, __builtin_va_list args);
 void print(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void power_off(void) __attribute__((noreturn));
+void restart(void) __attribute__((noreturn));
 void panic(const struct trap_frame *frame, const char *format, ...) __attribute__((format(printf, 2, 3), noreturn));
 void *memset(void *start, int value, u32 count);
 void *memcpy(void *to, const void *from, u32 count);
@@ -214,7 +219,9 @@ u32 wait_for_child(u32 pid, int no_hang, u32 *status);
 int process_exists(u32 pid);
 
 /* fork.c */
-u32 fork(const struct trap_frame *frame);
+u32 fork(const struct trap_frame *frame, u32 tid_address);
+u32 clone(const struct trap_frame *frame);
+void process_begins(void);
 
 /* fpu.c */
 extern u32 fpu_switches;
@@ -239,6 +246,9 @@ void init_files(void);
 int there_is_an_archive(void);
 int find_in_archive(const char *name, const u8 **data, u32 *size);
 void open_console(struct process *process);
+int find_user_file(u32 path, struct file *file);
+u32 duplicate_file(u32 fd, u32 lowest);
+u32 duplicate_file_to(u32 fd, u32 other);
 u32 open_file(u32 path);
 u32 close_file(u32 fd);
 u32 read_file(u32 fd, u32 buffer, u32 length);
@@ -259,6 +269,9 @@ void init_virtio_block(struct virtqueue *queue, const u8 *config);
 /* console.c */
 void console_write(const char *text, u32 length);
 u32 console_read(char *buffer, u32 length);
+
+/* tty.c */
+u32 tty_read(char *buffer, u32 length);
 
 /* block.c */
 #define SECTOR_SIZE 512

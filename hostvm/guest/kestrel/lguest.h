@@ -58,6 +58,7 @@
 #define LHCALL_SEND_INTERRUPTS  19      /* generation 302 only */
 
 #define LGUEST_SHUTDOWN_POWEROFF 1
+#define LGUEST_SHUTDOWN_RESTART 2
 
 /* The Guest kernel's ring is 1; the Host gives it the first two of these segments to begin with. */
 #define KERNEL_RING             1

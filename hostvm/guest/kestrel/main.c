@@ -6,7 +6,8 @@
  * is the built-in `init`, which starts the other built-in programs. When process 1 ends, so does the machine.
  *
  * Command line: init=NAME (another first program), hz=N (timer interrupts a second, default 1000), loops=N (for built-in
- * programs, default 4), crash=write or crash=storm (show how the kernel dies); what follows " -- " are init's arguments.
+ * programs, default 4), argv0=NAME (what init is told that it is called), tty (the console is a terminal, see tty.c),
+ * quiet (nothing is said of the ends of processes but the first), crash=write or crash=storm (show how the kernel dies); what follows " -- " are init's arguments.
  */
 #include "kernel.h"
 
@@ -80,6 +81,14 @@ int command_line_word(const char *name, char *word, u32 size)
         word[i] = from[i];
     word[i] = 0;
     return 1;
+}
+
+/* Whether `name` stands there as a word of its own. */
+int command_line_flag(const char *name)
+{
+    const char *behind = find_option(name);
+
+    return behind && (*behind == ' ' || !*behind);
 }
 
 static u32 min(u32 a, u32 b)

@@ -117,10 +117,10 @@ void print(const char *format, ...)
     irq_restore(flags);
 }
 
-static __attribute__((noreturn)) void shutdown(const char *last_words)
+static __attribute__((noreturn)) void shutdown(const char *last_words, u32 how)
 {
     irq_disable();
-    hcall(LHCALL_SHUTDOWN, physical(last_words), LGUEST_SHUTDOWN_POWEROFF, 0);
+    hcall(LHCALL_SHUTDOWN, physical(last_words), how, 0);
     for (;;)
         hcall(LHCALL_HALT, 0, 0, 0);
 }
@@ -130,7 +130,14 @@ static const char power_down[MESSAGE_SIZE] = "Power down";
 
 void power_off(void)
 {
-    shutdown(power_down);
+    shutdown(power_down, LGUEST_SHUTDOWN_POWEROFF);
+}
+
+static const char restarting[MESSAGE_SIZE] = "Restarting";
+
+void restart(void)
+{
+    shutdown(restarting, LGUEST_SHUTDOWN_RESTART);
 }
 
 static void print_registers(const struct trap_frame *frame)
@@ -152,7 +159,7 @@ void panic(const struct trap_frame *frame, const char *format, ...)
 
     irq_disable();
     if (panicking)
-        shutdown("kestrel: panic in panic");
+        shutdown("kestrel: panic in panic", LGUEST_SHUTDOWN_POWEROFF);
     panicking = 1;
     __builtin_va_start(args, format);
     format_text(message, sizeof(message), format, args);
@@ -161,5 +168,5 @@ void panic(const struct trap_frame *frame, const char *format, ...)
     print("process %u (%s)\n", current->pid, current->name);
     if (frame)
         print_registers(frame);
-    shutdown(message);
+    shutdown(message, LGUEST_SHUTDOWN_POWEROFF);
 }

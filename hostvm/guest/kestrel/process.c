@@ -185,6 +185,8 @@ static void report_end(void)
 {
     u32 signal = current->status & 0x7f;
 
+    if (current->pid != 1 && command_line_flag("quiet"))
+        return;
     if (signal)
         print("kestrel: %s[%u] was killed by signal %u\n", current->name, current->pid, signal);
     else

@@ -3,16 +3,27 @@
  * %edi %ebp, a result or a negative error in %eax. Those of Linux that are here are enough for a statically linked C
  * program; what exists for the C library's sake only is a constant in a table.
  */
-#include "kernel.h"
-
-#define NS_PER_SECOND   1000000000u
+#include "calls.h"
 
 #define MAP_FIXED       0x10
 #define MAP_ANONYMOUS   0x20
 #define WNOHANG         1
-#define MODE_CONSOLE    0020620
-#define MODE_FILE       0100444
-#define MODE_BLOCK      0060660
+#define F_DUPFD         0
+#define F_GETFD         1
+#define F_SETFD         2
+#define F_GETFL         3
+#define F_SETFL         4
+#define F_DUPFD_CLOEXEC 1030
+#define O_RDWR          2
+#define RLIMIT_STACK    3
+#define NO_LIMIT        0xffffffff
+#define POLLIN          1
+#define POLLOUT         4
+#define POLLNVAL        0x20
+#define FUTEX_WAKE      1
+#define LINUX_REBOOT_CMD_RESTART        0x01234567
+#define LINUX_REBOOT_CMD_HALT           0xcdef0123
+#define LINUX_REBOOT_CMD_POWER_OFF      0x4321fedc
 
 u32 syscalls;
 
@@ -24,17 +35,10 @@ struct segment {
     u32 start, length;
 };
 
-struct stat64 {
-    u64 device;
-    u32 padding, short_inode, mode, links, user, group;
-    u64 special_device;
-    u32 padding2;
-    u64 size;
-    u32 block_size;
-    u64 blocks;
-    u32 times[6];
-    u64 inode;
-} __attribute__((packed, aligned(4)));
+struct pollfd {
+    u32 fd;
+    u16 events, found;
+};
 
 struct utsname {
     char sysname[65], nodename[65], release[65], version[65], machine[65], domain[65];
@@ -47,7 +51,12 @@ static u32 sys_exit(struct trap_frame *frame)
 
 static u32 sys_fork(struct trap_frame *frame)
 {
-    return fork(frame);
+    return fork(frame, 0);
+}
+
+static u32 sys_clone(struct trap_frame *frame)
+{
+    return clone(frame);
 }
 
 static u32 sys_read(struct trap_frame *frame)
@@ -73,6 +82,36 @@ static u32 sys_openat(struct trap_frame *frame)
 static u32 sys_close(struct trap_frame *frame)
 {
     return close_file(frame->ebx);
+}
+
+static u32 sys_dup(struct trap_frame *frame)
+{
+    return duplicate_file(frame->ebx, 0);
+}
+
+/* Also dup3, whose third argument would matter to execve only. */
+static u32 sys_dup2(struct trap_frame *frame)
+{
+    return duplicate_file_to(frame->ebx, frame->ecx);
+}
+
+/* No file is closed by execve. */
+static u32 sys_fcntl(struct trap_frame *frame)
+{
+    if (!file_of(frame->ebx))
+        return (u32)-EBADF;
+    switch (frame->ecx) {
+    case F_DUPFD:
+    case F_DUPFD_CLOEXEC:
+        return duplicate_file(frame->ebx, frame->edx);
+    case F_GETFD:
+    case F_SETFD:
+    case F_SETFL:
+        return 0;
+    case F_GETFL:
+        return O_RDWR;
+    }
+    return (u32)-EINVAL;
 }
 
 static u32 sys_lseek(struct trap_frame *frame)
@@ -203,70 +242,6 @@ static u32 sys_munmap(struct trap_frame *frame)
     return unmap(&current->space, frame->ebx, frame->ecx);
 }
 
-static u32 sys_time(struct trap_frame *frame)
-{
-    u32 now = lguest_data.time_sec;
-
-    if (frame->ebx) {
-        if (!user_range_ok(frame->ebx, sizeof(now), 1))
-            return (u32)-EFAULT;
-        *(u32 *)frame->ebx = now;
-    }
-    return now;
-}
-
-static u32 put_time(u32 address, u32 divisor)
-{
-    u32 *time = (u32 *)address;
-
-    if (!user_range_ok(address, 2 * sizeof(u32), 1))
-        return (u32)-EFAULT;
-    time[0] = lguest_data.time_sec;
-    time[1] = lguest_data.time_nsec / divisor;
-    return 0;
-}
-
-static u32 sys_gettimeofday(struct trap_frame *frame)
-{
-    return put_time(frame->ebx, 1000);
-}
-
-static u32 sys_clock_gettime(struct trap_frame *frame)
-{
-    return put_time(frame->ecx, 1);
-}
-
-static u32 sys_clock_gettime64(struct trap_frame *frame)
-{
-    u32 *time = (u32 *)frame->ecx;
-
-    if (!user_range_ok(frame->ecx, 4 * sizeof(u32), 1))
-        return (u32)-EFAULT;
-    time[0] = lguest_data.time_sec;
-    time[2] = lguest_data.time_nsec;
-    time[1] = time[3] = 0;
-    return 0;
-}
-
-/* At least so long, to the tick; a sleep of nothing yields. Times are in two words each. */
-static u32 sys_nanosleep(struct trap_frame *frame)
-{
-    const u32 *time = (const u32 *)frame->ebx;
-    u32 ns_per_tick = NS_PER_SECOND / timer_hz;
-    u32 duration;
-
-    if (!user_range_ok(frame->ebx, 2 * sizeof(u32), 0))
-        return (u32)-EFAULT;
-    if (time[1] >= NS_PER_SECOND)
-        return (u32)-EINVAL;
-    duration = (time[0] < 100000 ? time[0] : 100000) * timer_hz + (time[1] + ns_per_tick - 1) / ns_per_tick;
-    if (duration)
-        sleep_ticks(duration + 1);
-    else
-        yield();
-    return 0;
-}
-
 static u32 sys_sched_yield(struct trap_frame *frame)
 {
     (void)frame;
@@ -297,48 +272,75 @@ static u32 sys_ioctl(struct trap_frame *frame)
     return (u32)(file_of(frame->ebx) ? -ENOTTY : -EBADF);
 }
 
-static u32 mode_of(const struct file *file)
+/* Every file says that it is ready: whoever then reads the console waits there. */
+static u32 sys_poll(struct trap_frame *frame)
 {
-    switch (file->kind) {
-    case ARCHIVED:
-        return MODE_FILE;
-    case BLOCK_DEVICE:
-        return MODE_BLOCK;
-    default:
-        return MODE_CONSOLE;
+    struct pollfd *polled = (struct pollfd *)frame->ebx;
+    u32 ready = 0;
+
+    if (frame->ecx > MAX_FILES)
+        return (u32)-EINVAL;
+    if (!user_range_ok(frame->ebx, frame->ecx * sizeof(*polled), 1))
+        return (u32)-EFAULT;
+    for (u32 i = 0; i < frame->ecx; i++) {
+        polled[i].found = file_of(polled[i].fd) ? polled[i].events & (POLLIN | POLLOUT) : POLLNVAL;
+        ready += polled[i].found != 0;
     }
+    return ready;
 }
 
-static u32 stat_file(u32 fd, u32 address)
+static u32 limit_of(u32 resource)
 {
-    const struct file *file = file_of(fd);
-    struct stat64 *stat = (struct stat64 *)address;
+    return resource == RLIMIT_STACK ? STACK_SIZE : NO_LIMIT;
+}
 
-    if (!file)
-        return (u32)-EBADF;
-    if (!user_range_ok(address, sizeof(*stat), 1))
+static u32 sys_getrlimit(struct trap_frame *frame)
+{
+    u32 *limits = (u32 *)frame->ecx;
+
+    if (!user_range_ok(frame->ecx, 2 * sizeof(u32), 1))
         return (u32)-EFAULT;
-    memset(stat, 0, sizeof(*stat));
-    stat->mode = mode_of(file);
-    stat->links = 1;
-    stat->size = file->size;
-    stat->block_size = PAGE_SIZE;
+    limits[0] = limits[1] = limit_of(frame->ebx);
     return 0;
 }
 
-static u32 sys_fstat64(struct trap_frame *frame)
+/* Limits cannot be changed; pid, resource, the new ones, the old ones. */
+static u32 sys_prlimit64(struct trap_frame *frame)
 {
-    return stat_file(frame->ebx, frame->ecx);
+    u32 limit = limit_of(frame->ecx);
+    u64 *limits = (u64 *)frame->esi;
+
+    if (frame->edx)
+        return (u32)-EPERM;
+    if (!user_range_ok(frame->esi, 2 * sizeof(u64), 1))
+        return (u32)-EFAULT;
+    limits[0] = limits[1] = limit == NO_LIMIT ? ~0ull : limit;
+    return 0;
 }
 
-#define AT_EMPTY_PATH 0x1000
-
-/* Only in its form as fstat: by number, with an empty path. */
-static u32 sys_fstatat64(struct trap_frame *frame)
+static u32 sys_getpgrp(struct trap_frame *frame)
 {
-    if (!(frame->esi & AT_EMPTY_PATH))
-        return (u32)-ENOENT;
-    return stat_file(frame->ebx, frame->edx);
+    (void)frame;
+    return 1;
+}
+
+/* There is nobody to wait for, and nobody to wake up. */
+static u32 sys_futex(struct trap_frame *frame)
+{
+    return (frame->ecx & 0x7f) == FUTEX_WAKE ? 0 : (u32)-EAGAIN;
+}
+
+/* What guards against mistakes is not asked for: whoever gets here means it. */
+static u32 sys_reboot(struct trap_frame *frame)
+{
+    switch (frame->edx) {
+    case LINUX_REBOOT_CMD_RESTART:
+        restart();
+    case LINUX_REBOOT_CMD_HALT:
+    case LINUX_REBOOT_CMD_POWER_OFF:
+        power_off();
+    }
+    return (u32)-EINVAL;
 }
 
 /* "Random" bytes for hash seeds and the like: the same each time. */
@@ -366,51 +368,85 @@ static u32 (*const calls[])(struct trap_frame *frame) = {
     [6] = sys_close,
     [7] = sys_waitpid,
     [11] = sys_execve,
+    [12] = sys_chdir,
     [13] = sys_time,
     [19] = sys_lseek,
     [20] = sys_getpid,
     [24] = sys_nothing,         /* getuid */
+    [27] = sys_nothing,         /* alarm */
+    [33] = sys_access,
     [36] = sys_nothing,         /* sync */
     [37] = sys_kill,
+    [41] = sys_dup,
+    [43] = sys_times,
     [45] = sys_brk,
     [47] = sys_nothing,         /* getgid */
     [49] = sys_nothing,         /* geteuid */
     [50] = sys_nothing,         /* getegid */
     [54] = sys_ioctl,
+    [57] = sys_nothing,         /* setpgid */
+    [60] = sys_nothing,         /* umask */
+    [63] = sys_dup2,
     [64] = sys_getppid,
+    [65] = sys_getpgrp,
+    [66] = sys_getpgrp,         /* setsid */
+    [76] = sys_getrlimit,
+    [77] = sys_getrusage,
     [78] = sys_gettimeofday,
+    [85] = sys_readlink,
+    [88] = sys_reboot,
     [90] = sys_old_mmap,
     [91] = sys_munmap,
-    [114] = sys_waitpid,
+    [114] = sys_waitpid,        /* wait4 */
+    [116] = sys_sysinfo,
+    [120] = sys_clone,
     [122] = sys_uname,
     [125] = sys_nothing,        /* mprotect: regions stay as writable as they are */
+    [132] = sys_getpgrp,        /* getpgid */
     [140] = sys_llseek,
     [145] = sys_readv,
     [146] = sys_writev,
+    [147] = sys_getpgrp,        /* getsid */
     [158] = sys_sched_yield,
     [162] = sys_nanosleep,
+    [168] = sys_poll,
     [174] = sys_nothing,        /* rt_sigaction */
     [175] = sys_nothing,        /* rt_sigprocmask */
+    [183] = sys_getcwd,
+    [186] = sys_nothing,        /* sigaltstack */
     [190] = sys_fork,           /* vfork */
+    [191] = sys_getrlimit,
     [192] = sys_mmap2,
+    [195] = sys_stat64,
+    [196] = sys_stat64,         /* lstat64 */
     [197] = sys_fstat64,
     [199] = sys_nothing,        /* getuid32 */
     [200] = sys_nothing,        /* getgid32 */
     [201] = sys_nothing,        /* geteuid32 */
     [202] = sys_nothing,        /* getegid32 */
+    [205] = sys_nothing,        /* getgroups32 */
     [219] = sys_nothing,        /* madvise */
+    [221] = sys_fcntl,
     [224] = sys_getpid,         /* gettid */
     [238] = sys_kill,           /* tkill */
+    [240] = sys_futex,
     [243] = sys_set_thread_area,
     [252] = sys_exit,           /* exit_group */
     [258] = sys_getpid,         /* set_tid_address */
     [265] = sys_clock_gettime,
+    [266] = sys_clock_getres,
+    [267] = sys_clock_nanosleep,
     [270] = sys_tgkill,
     [295] = sys_openat,
     [300] = sys_fstatat64,
     [311] = sys_nothing,        /* set_robust_list */
+    [330] = sys_dup2,           /* dup3 */
+    [340] = sys_prlimit64,
     [355] = sys_getrandom,
     [403] = sys_clock_gettime64,
+    [406] = sys_clock_getres64,
+    [407] = sys_clock_nanosleep64,
+    [422] = sys_futex,          /* futex_time64 */
 };
 
 void system_call(struct trap_frame *frame)
