@@ -46,13 +46,17 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Leg:
-    """Part of a run: a machine, from power-on or from `state`, to be run to `until`, disturbed as `seed` says."""
+    """Part of a run: a machine, from power-on or from `state`, to be run to `until`, disturbed as `seed` says.
+
+    `stride` is how far it goes undisturbed at most.
+    """
 
     guests: tuple[GuestConfig, ...]
     world: QuietWorld
     state: MachineState | None = None
     until: int = END_OF_TIME
     seed: int | None = None
+    stride: int = 60_000
 
 
 def outcome_of(machine: Machine) -> Outcome:
@@ -76,8 +80,8 @@ def _disturbed(machine: Machine, leg: Leg) -> Machine:
     """Cut in pieces of any size, long ones for most of the way; between them caches are dropped, engines changed."""
     r = Random(leg.seed)
     while machine.tick < leg.until and not machine.finished:
-        widest = r.choice((1, 3, 30, 400, 5000, 60_000, 60_000, 60_000))
-        for _ in range(min(20, 100_000 // widest)):
+        widest = r.choice((1, 3, 30, 400, 5000, *3 * [leg.stride]))
+        for _ in range(max(1, min(20, 100_000 // widest))):
             machine.run(Tick(min(machine.tick + r.randint(1, widest), leg.until)))
             machine = _between(machine, leg, r.randrange(60))
     return machine

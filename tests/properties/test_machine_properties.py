@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from random import Random
 
 import pytest
-from hypothesis import Phase, given, settings
+from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
 from hostvm.launcher import GuestConfig
@@ -14,6 +15,7 @@ from hostvm.machine import Machine, MachineState
 from hostvm.memory_digest import MemoryDigest
 from hostvm.units import Tick
 from hostvm.world import DEVICE_VECTOR, NMI_VECTOR, TIMER_VECTOR
+from replay.catalogue import find_kernel
 from tests.hostvm.quiet_world import QuietWorld, hello
 from tests.properties.machine_runs import (
     WITHOUT_FMA,
@@ -26,8 +28,11 @@ from tests.properties.machine_runs import (
     x87_digest,
 )
 
+HELLO = ("calm", "many interrupts", "anything from outside", "two guests")
+KESTREL = ("kestrel", "kestrel-2.6.27")
+KINDS = (*HELLO, *KESTREL)
 LENGTH = 350_000
-KINDS = ("calm", "many interrupts", "anything from outside", "two guests")
+KESTREL_LENGTH = 1_070_000
 
 
 def few(examples: int) -> settings:
@@ -44,6 +49,10 @@ def guests_of(kind: str) -> tuple[GuestConfig, ...]:
             return (hello("loops=1 hz=30000"),)
         case "two guests":
             return (hello("loops=1 hz=700"), hello("loops=1 hz=3000", memory=8 << 20))
+        case "kestrel" | "kestrel-2.6.27":
+            kernel = find_kernel(kind)
+            line = "hz=5000 -- 1"
+            return (GuestConfig(kernel.content, line, 4 << 20, abi=kernel.abi, name=kind),)
     return (hello("loops=1"),)
 
 
@@ -55,13 +64,18 @@ def leg_of(kind: str) -> Leg:
         r = Random(kind)
         vectors = (NMI_VECTOR, TIMER_VECTOR, DEVICE_VECTOR)
         world.lines = sorted((r.randrange(LENGTH), r.choice(vectors)) for _ in range(300))
-    return Leg(guests_of(kind), world)
+    return Leg(guests_of(kind), world, stride=240_000 if kind in KESTREL else 60_000)
 
 
 @cache
 def whole(kind: str) -> Outcome:
     """That boot in one go."""
     return outcome_of(run_leg(leg_of(kind)))
+
+
+def length_of(kind: str) -> int:
+    """About how many ticks that boot has."""
+    return KESTREL_LENGTH if kind in KESTREL else LENGTH
 
 
 def assert_same(actual: Outcome, expected: Outcome) -> None:
@@ -76,24 +90,29 @@ def assert_same(actual: Outcome, expected: Outcome) -> None:
 
 
 @few(4)
-@given(kind=st.sampled_from(KINDS), seed=st.integers(0, 1 << 32))
+@given(kind=st.sampled_from(HELLO), seed=st.integers(0, 1 << 32))
+@example(kind=KESTREL[0], seed=0)
+@example(kind=KESTREL[1], seed=1)
 def test_a_boot_cut_and_disturbed_equals_the_boot_in_one_go(kind: str, seed: int) -> None:
     leg = leg_of(kind)
-    disturbed = run_leg(Leg(leg.guests, leg.world, seed=seed))
+    disturbed = run_leg(replace(leg, seed=seed))
     assert_same(outcome_of(disturbed), whole(kind))
 
 
 @few(4)
-@given(kind=st.sampled_from(KINDS), cuts=st.sets(st.integers(1, LENGTH), min_size=1, max_size=6))
+@given(kind=st.sampled_from(HELLO), parts=st.sets(st.integers(1, 999), min_size=1, max_size=6))
+@example(kind=KESTREL[0], parts={100, 300, 301, 650, 900})
+@example(kind=KESTREL[1], parts={200, 400, 500, 501, 800})
 def test_a_state_restored_into_another_machine_is_the_same_state_and_goes_on_alike(
-    kind: str, cuts: set[int]
+    kind: str, parts: set[int]
 ) -> None:
     leg = leg_of(kind)
-    machine = run_leg(Leg(leg.guests, leg.world, until=0))
+    cuts = {length_of(kind) * part // 1000 for part in parts}
+    machine = run_leg(replace(leg, until=0))
     for cut in sorted(cuts):
         machine.run(Tick(cut))
         state, digest = machine.state(), machine.digest()
-        machine = run_leg(Leg(leg.guests, handed_on(leg, machine).world, state, until=0))
+        machine = run_leg(replace(handed_on(leg, machine), until=0))
         assert machine.state() == state
         assert machine.digest() == digest
     machine.run(Tick(1 << 40))
@@ -101,11 +120,16 @@ def test_a_state_restored_into_another_machine_is_the_same_state_and_goes_on_ali
 
 
 @few(4)
-@given(cut=st.integers(1, LENGTH), far=st.integers(1, LENGTH))
-def test_going_back_to_an_earlier_state_leads_the_same_way_again(cut: int, far: int) -> None:
-    cut, far = sorted((cut, far))
-    leg = leg_of("many interrupts")
-    machine = run_leg(Leg(leg.guests, leg.world, until=cut))
+@given(
+    kind=st.sampled_from(("many interrupts", *KESTREL)),
+    parts=st.tuples(st.integers(1, 999), st.integers(1, 999)),
+)
+def test_going_back_to_an_earlier_state_leads_the_same_way_again(
+    kind: str, parts: tuple[int, int]
+) -> None:
+    cut, far = (length_of(kind) * part // 1000 for part in sorted(parts))
+    leg = leg_of(kind)
+    machine = run_leg(replace(leg, until=cut))
     state, then = machine.state(), handed_on(leg, machine).world
     machine.run(Tick(far))
     first = outcome_of(machine)
@@ -116,7 +140,8 @@ def test_going_back_to_an_earlier_state_leads_the_same_way_again(cut: int, far: 
 
 
 @few(3)
-@given(kind=st.sampled_from(KINDS), seed=st.integers(0, 1 << 32))
+@given(kind=st.sampled_from(HELLO), seed=st.integers(0, 1 << 32))
+@example(kind=KESTREL[0], seed=0)
 def test_the_incremental_memory_digest_equals_one_from_scratch(kind: str, seed: int) -> None:
     r = Random(seed)
     machine = run_leg(Leg(guests_of(kind), QuietWorld(), until=0))
@@ -136,15 +161,18 @@ def memory_digest_from_scratch(machine: Machine) -> bytes:
 @pytest.mark.parametrize("seed", range(2))
 def test_a_run_handed_on_through_fresh_processes_ends_as_if_it_had_stayed(seed: int) -> None:
     """Each process gets a part of each run, and each is a little different from the one before."""
-    cuts = [*sorted(Random(seed).sample(range(1, LENGTH), 2)), 1 << 40]
+    parts = sorted(Random(seed).sample(range(1, 1000), 2))
     legs = [leg_of(kind) for kind in KINDS]
     done: list[tuple[Outcome, MachineState]] = []
-    for number, until in enumerate(cuts):
-        legs = [Leg(leg.guests, leg.world, leg.state, until, seed or None) for leg in legs]
+    for number, part in enumerate([*parts, 1 << 30]):
+        legs = [
+            replace(leg, until=length_of(kind) * part // 1000, seed=seed or None)
+            for kind, leg in zip(KINDS, legs, strict=True)
+        ]
         environment = {"PYTHONHASHSEED": str(seed + number), "LC_ALL": "C" if number else "C.UTF-8"}
         done, _ = in_fresh_process(legs, environment)
         legs = [
-            Leg(leg.guests, outcome.world, state)
+            replace(leg, world=outcome.world, state=state)
             for leg, (outcome, state) in zip(legs, done, strict=True)
         ]
     for kind, (outcome, _) in zip(KINDS, done, strict=True):
