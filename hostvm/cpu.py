@@ -27,7 +27,7 @@ Read next: delivery.py, then machine.py.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
 from importlib import import_module
@@ -70,6 +70,7 @@ from hostvm.engine_room import require_engine_room
 from hostvm.errors import EngineMisfit, MachineCheck
 from hostvm.memory import PhysicalMemory
 from hostvm.paging import AddressSpace, peek, peek_bytes
+from hostvm.probes import NO_PROBES, Access, Probes, Span, stretched, touches
 from hostvm.x86 import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, Cr0, Cr4, Eflags, Vector
 from hostvm.x87_unit import ERROR_SUMMARY, execute
 
@@ -94,6 +95,7 @@ _OUT = ctypes.CFUNCTYPE(None, _ptr, ctypes.c_uint32, ctypes.c_int, ctypes.c_uint
 _SYSCALL = ctypes.CFUNCTYPE(None, _ptr, _ptr)
 _CPUID = ctypes.CFUNCTYPE(ctypes.c_int, _ptr, _ptr)
 _CODE = ctypes.CFUNCTYPE(None, _ptr, _u64, ctypes.c_uint32, _ptr)
+_TOUCH = ctypes.CFUNCTYPE(None, _ptr, ctypes.c_int, _u64, ctypes.c_int, ctypes.c_int64, _ptr)
 _NOWHERE = ctypes.CFUNCTYPE(
     ctypes.c_bool, _ptr, ctypes.c_int, _u64, ctypes.c_int, ctypes.c_int64, _ptr
 )
@@ -110,6 +112,7 @@ _EMU_START = ctypes.CFUNCTYPE(ctypes.c_int, _ptr, _u64, _u64, _u64, ctypes.c_siz
 _EMU_STOP = ctypes.PYFUNCTYPE(ctypes.c_int, _ptr)(("uc_emu_stop", uclib))
 _CONTROL = ctypes.PYFUNCTYPE(ctypes.c_int, _ptr, ctypes.c_int)(("uc_ctl", uclib))
 _FLUSH_TLB = uc_const.UC_CTL_TLB_FLUSH | uc_const.UC_CTL_IO_WRITE << 30
+_HOOK_DEL = ctypes.PYFUNCTYPE(ctypes.c_int, _ptr, ctypes.c_size_t)(("uc_hook_del", uclib))
 _REG_READ = ctypes.PYFUNCTYPE(ctypes.c_int, _ptr, ctypes.c_int, _ptr)(("uc_reg_read", uclib))
 
 
@@ -119,6 +122,7 @@ class ExitKind(Enum):
     BUDGET = "the budget is used up"
     HALT = "the CPU executed hlt in ring 0"
     SHUTDOWN = "a fault while delivering a double fault"
+    PROBE = "a probe asked to stop"
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +156,7 @@ class _Why(Enum):
     GAP = 4
     NEW_HOOK = 5
     SHUTDOWN = 6
+    PROBE = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +209,15 @@ class Cpu:
         self._saved = (0, 0)
         self._counted_out = self._stale = False
         self._gap_callback = _CODE(self._on_gap)
+        self._probes = NO_PROBES
+        self._probe_hooks: list[int] = []
+        self._probe_callbacks = (
+            _CODE(self._on_code_probe),
+            _TOUCH(self._on_read_probe),
+            _TOUCH(self._on_write_probe),
+        )
+        self._asked_to_stop = False
+        self.running = False
         self._install_hooks()
 
     # ---- construction -------------------------------------------------------------------------
@@ -301,8 +315,9 @@ class Cpu:
 
     def _hook(
         self, kind: int, callback: Any, begin: int = 1, end: int = 0, instruction: int = 0
-    ) -> None:
-        self._keep.append(callback)
+    ) -> int:
+        if callback not in self._keep:
+            self._keep.append(callback)
         hook = ctypes.c_size_t()
         status = uclib.uc_hook_add(
             ctypes.c_void_p(self._handle),
@@ -318,6 +333,36 @@ class Cpu:
             raise EngineMisfit(
                 f"the CPU engine refused hook {kind} ({instruction}): error {status}"
             )
+        return hook.value
+
+    # ---- probes -------------------------------------------------------------------------------
+
+    def set_probes(self, probes: Probes) -> None:
+        """Replace all probes. New ranges cost all translations; new listeners for the same ranges cost nothing."""
+        old, self._probes = self._probes, probes
+        if (old.code, old.reads, old.writes) == (probes.code, probes.reads, probes.writes):
+            return
+        env = self.env
+        kept = env.cr[2], env.error_code, env.retaddr
+        for hook in self._probe_hooks:
+            _HOOK_DEL(self._handle, hook)
+        env.cr[2], env.error_code, env.retaddr = kept
+        env.old_exception = EMPTY_EXCEPTION
+        self._probe_hooks.clear()
+        code, read, write = self._probe_callbacks
+        self._install_probes(uc_const.UC_HOOK_CODE, code, probes.code)
+        self._install_probes(uc_const.UC_HOOK_MEM_READ, read, map(stretched, probes.reads))
+        self._install_probes(uc_const.UC_HOOK_MEM_WRITE, write, map(stretched, probes.writes))
+        self.flush()
+
+    def _install_probes(self, kind: int, callback: Any, spans: Iterable[Span]) -> None:
+        for begin, end in spans:
+            self._probe_hooks.append(self._hook(kind, callback, begin, end))
+
+    def stop_soon(self) -> None:
+        """From inside a hook: end the run behind the step under way. Also ends a run that is not in the engine."""
+        self._asked_to_stop = True
+        self._budget.value = min(self._budget.value, self._counter.value)
 
     # ---- state --------------------------------------------------------------------------------
 
@@ -336,10 +381,16 @@ class Cpu:
 
     def restore(self, state: CpuState) -> None:
         """Put the CPU into `state`; memory is the caller's business. Drops all cached translations."""
+        self.revert(state)
+        self.flush()
+
+    def revert(self, state: CpuState) -> None:
+        """As `restore`, where memory was changed by PhysicalMemory only: translations that still hold are kept."""
         write_state(self.env, state)
         self._uc.reg_write(x86_const.UC_X86_REG_FPCW, state.fpu[2])
         self._uc.reg_write(x86_const.UC_X86_REG_MXCSR, state.mxcsr)
-        self.flush()
+        self._set_exits(())
+        self.flush_tlb()
 
     def flush(self) -> None:
         """Forget cached translations of addresses and code. Changes no architectural state."""
@@ -415,6 +466,14 @@ class Cpu:
     def run(self, budget: int) -> Exit:
         """Execute at most `budget` (> 0) steps. A step that faults is delivered within it."""
         self._done = 0
+        self._asked_to_stop = False
+        self.running = True
+        try:
+            return self._run(budget)
+        finally:
+            self.running = False
+
+    def _run(self, budget: int) -> Exit:
         idle = 0
         while self._done < budget:
             self._forget_changed_code()
@@ -422,6 +481,8 @@ class Cpu:
             kind = self._after(steps)
             if kind is not None:
                 return Exit(self._done, kind)
+            if self._asked_to_stop and steps:
+                return Exit(self._done, ExitKind.PROBE)
             idle = 0 if steps else idle + 1
             if idle > _PATIENCE:
                 self.flush()
@@ -467,6 +528,8 @@ class Cpu:
                     self._fill_gap()
                 case _Why.SHUTDOWN:
                     return ExitKind.SHUTDOWN
+                case _Why.PROBE:
+                    return ExitKind.PROBE
                 case _Why.NOTHING if steps and self._stands_behind_hlt():
                     return ExitKind.HALT
                 case _ if self._exits:
@@ -636,8 +699,37 @@ class Cpu:
                 self._code_pages.add(physical >> PAGE_SHIFT)
 
     @_guarded
+    def _on_code_probe(self, _uc: int, address: int, _size: int, _data: int) -> None:
+        if self._counter.value > self._budget.value or self._why is _Why.PROBE:
+            return
+        if self._probes.on_code(address & 0xFFFFFFFF):
+            # The step under way has been counted and will not be made.
+            self._counter.value -= 1
+            self._stop(_Why.PROBE)
+
+    @_guarded
+    def _on_read_probe(
+        self, _uc: int, _kind: int, address: int, size: int, _value: int, _data: int
+    ) -> None:
+        self.env.cc_op = FLAGS_ARE_EXPLICIT
+        if touches(self._probes.reads, address, size):
+            self._report_access(Access(address, size, is_write=False, by_cpu=True))
+
+    @_guarded
+    def _on_write_probe(
+        self, _uc: int, _kind: int, address: int, size: int, _value: int, _data: int
+    ) -> None:
+        self.env.cc_op = FLAGS_ARE_EXPLICIT
+        if touches(self._probes.writes, address, size):
+            self._report_access(Access(address, size, is_write=True, by_cpu=True))
+
+    def _report_access(self, access: Access) -> None:
+        if self._probes.on_access(access):
+            self.stop_soon()
+
+    @_guarded
     def _on_gap(self, _uc: int, address: int, _size: int, _data: int) -> None:
-        if self._counter.value > self._budget.value:
+        if self._counter.value > self._budget.value or self._why is _Why.PROBE:
             return
         found = classify(self.read_linear(address, MAX_INSTRUCTION))
         match found:

@@ -14,7 +14,7 @@ Source: lguest, drivers/lguest/core.c (run_guest). Read next: launched_guest.py,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -99,6 +99,7 @@ class Machine:
         self.tick = Tick(0)
         self.step_tick = Tick(0)
         self.finished = False
+        self.paused = False
         bases = guest_bases([guest.memory for guest in config.guests])
         top = bases[-1] + guest_slice_size(config.guests[-1].memory)
         self.memory = PhysicalMemory(HOST_AREA, top - HOST_AREA)
@@ -119,15 +120,33 @@ class Machine:
         self._digest = MemoryDigest(self.memory, self._digest_ranges())
         self.cpu.restore(_power_on(host.start))
 
+    @property
+    def current_guest(self) -> LaunchedGuest:
+        """The Guest that is on the CPU, or whose turn it is."""
+        return self.guests[self._current]
+
+    @property
+    def probed_tick(self) -> Tick:
+        """The tick of the step under way; for probes, which are answered in the middle of one."""
+        if self.cpu.running:
+            return Tick(self.step_tick + self.cpu.progress - 1)
+        return self.step_tick
+
     # ---- running ------------------------------------------------------------------------------
 
     def run(self, until: Tick) -> None:
-        """Move forward to tick `until`, or to the end of the last Guest if that comes first."""
-        while self.tick < until and not self.finished:
+        """Move forward to tick `until`, or to the end of the last Guest if that comes first.
+
+        A probe (probes.py) that asks to stop sets `paused`, and the run ends there; calling again goes on.
+        """
+        self.paused = False
+        while self.tick < until and not self.finished and not self.paused:
             horizon = self.world.horizon(self.tick)
             if horizon <= self.tick:
                 if self._take_interrupt():
                     continue
+                if self.paused:
+                    return
                 horizon = Tick(self.tick + 1)
             self._stretch(min(until, horizon, self._next_digest()))
 
@@ -145,6 +164,8 @@ class Machine:
             case ExitKind.HALT:
                 self.step_tick = Tick(self.tick - 1)
                 self._host_turn()
+            case ExitKind.PROBE:
+                self.paused = True
             case ExitKind.SHUTDOWN:
                 self._end(self.guests[self._current], EndReason.KILLED, "CPU shutdown")
         if self.tick % self.config.digest_interval == 0 and self.tick > start:
@@ -393,8 +414,8 @@ class Machine:
         """24 bytes over everything: register digest, then memory digest. Changes nothing."""
         return self.register_digest() + self._digest.value()
 
-    def state(self) -> MachineState:
-        """The whole machine as a value."""
+    def state(self, *, with_pages: bool = True) -> MachineState:
+        """The whole machine as a value; without pages for somebody who keeps track of those himself."""
         return MachineState(
             tick=self.tick,
             cpu=self.cpu.state(),
@@ -405,13 +426,18 @@ class Machine:
             last_guest=self._last_guest,
             finished=self.finished,
             direct_traps=tuple(sorted(self.cpu.direct_traps.items())),
-            pages=self.memory.used_pages(),
+            pages=self.memory.used_pages() if with_pages else (),
         )
 
     def restore(self, state: MachineState) -> None:
         """Be as in `state`, which a machine of the same configuration gave."""
         self.memory.clear()
-        for page, content in state.pages:
+        self.revert(state, state.pages)
+        self.cpu.flush()
+
+    def revert(self, state: MachineState, pages: Iterable[tuple[int, bytes]]) -> None:
+        """Be as in `state`, given the (number, content) of all pages that differ from it."""
+        for page, content in pages:
             self.memory.write(page << PAGE_SHIFT, content)
         for guest, its in zip(self.guests, state.guests, strict=True):
             guest.lguest.restore(its)
@@ -422,7 +448,8 @@ class Machine:
         self._last_guest, self.finished = state.last_guest, state.finished
         self._programmed, self._timers_moved, self._restored = None, True, True
         self.cpu.direct_traps = dict(state.direct_traps)
-        self.cpu.restore(state.cpu)
+        self.paused = False
+        self.cpu.revert(state.cpu)
 
 
 def _power_on(start: HostStart) -> CpuState:

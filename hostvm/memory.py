@@ -2,7 +2,8 @@
 
 `PhysicalMemory` is one flat, lazily committed mapping that the CPU engine shares; Python sees it without copying.
 The engine caches translations of code, so a write from Python must be known to it: `write` is the one door, and it
-notes the pages written for the CPU to look at before it runs again (cpu.py decides whether code was hit).
+notes the pages written for the CPU to look at before it runs again (cpu.py decides whether code was hit), and once more
+for whoever takes snapshots (dirty_pages.py). A `listener` hears of each such write before it is made.
 
 `GuestMemory` is what lguest calls lgread and lgwrite: guest-physical addresses, checked against the Guest's limit, and
 a wrong address kills the Guest. The limit rule differs by generation: up to 3.9 a range that ends exactly at the limit
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import mmap
 import struct
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -34,6 +36,8 @@ class PhysicalMemory:
         self.mapping = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self.view = memoryview(self.mapping)
         self.written: set[int] = set()
+        self.dirty: set[int] = set()
+        self.listener: Callable[[int, int], None] | None = None
 
     def read(self, address: int, count: int) -> bytes:
         """`count` bytes at a host-physical address."""
@@ -42,11 +46,14 @@ class PhysicalMemory:
 
     def write(self, address: int, data: bytes | bytearray | memoryview) -> None:
         """Store bytes at a host-physical address and note the pages touched."""
+        if self.listener is not None:
+            self.listener(address, len(data))
         start = address - self.base
         end = start + len(data)
         self.view[start:end] = data
         for page in range(address >> PAGE_SHIFT, (address + len(data) - 1 >> PAGE_SHIFT) + 1):
             self.written.add(page)
+            self.dirty.add(page)
 
     def used_pages(self) -> tuple[tuple[int, bytes], ...]:
         """(page number, content) of every page that is not all zero, ascending."""
@@ -58,7 +65,9 @@ class PhysicalMemory:
     def clear(self) -> None:
         """Zero everything, and give the space back."""
         self.mapping.madvise(mmap.MADV_DONTNEED)
-        self.written.update(range(self.base >> PAGE_SHIFT, self.base + self.size >> PAGE_SHIFT))
+        everything = range(self.base >> PAGE_SHIFT, self.base + self.size >> PAGE_SHIFT)
+        self.written.update(everything)
+        self.dirty.update(everything)
 
     def read_u32(self, address: int) -> int:
         """Little-endian word at a host-physical address."""
@@ -67,8 +76,11 @@ class PhysicalMemory:
 
     def write_u32(self, address: int, value: int) -> None:
         """Store a little-endian word that does not cross a page."""
+        if self.listener is not None:
+            self.listener(address, 4)
         _U32.pack_into(self.view, address - self.base, value)
         self.written.add(address >> PAGE_SHIFT)
+        self.dirty.add(address >> PAGE_SHIFT)
 
 
 class GuestMemory(Protocol):

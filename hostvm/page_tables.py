@@ -19,6 +19,9 @@ time that depends on how a run is cut. D is the CPU's to set, on a store, which 
 
 The last slot of each root holds the Switcher's page table from the beginning and is never released.
 
+Somebody who takes snapshots wants to know of pages written; while `lost_dirty` is a set, the frames of entries with D
+that are thrown away go there (dirty_pages.py).
+
 About TLBs: all of this happens while the Host's CR3 is loaded. The Switcher loads CR3 on the way in and G is stripped
 from every entry, so by the Guest's next instruction no older translation is left. `tlb_dirty` says that entries
 changed, for whoever continues the Guest without passing the Switcher.
@@ -33,6 +36,7 @@ from dataclasses import dataclass
 from struct import unpack
 
 from hostvm.abi import Abi, Translation
+from hostvm.dirty_pages import dirty_frames
 from hostvm.errors import ConfigurationError, GuestKilled
 from hostvm.memory import BoundedMemory
 from hostvm.page_pool import PagePool
@@ -82,6 +86,7 @@ class ShadowPageTables:
         "current",
         "kernel_address",
         "linear",
+        "lost_dirty",
         "memory",
         "physical",
         "pool",
@@ -118,6 +123,7 @@ class ShadowPageTables:
         self.kernel_address = 0
         self.linear = abi.translation is Translation.LINEAR
         self.tlb_dirty = True
+        self.lost_dirty: set[int] | None = None
         self.current = choose(ROOTS) if abi.first_root_is_chosen else 0
         self.roots[self.current] = self._blank_root()
         self.shadowed[self.current] = first_pgdir
@@ -208,8 +214,17 @@ class ShadowPageTables:
 
     def _install(self, entry_address: int, gpte: int) -> None:
         frame = self.memory.base + (gpte & PAGE_MASK)
+        if self.lost_dirty is not None:
+            self._note_lost(entry_address)
         self.physical.write_u32(entry_address, frame | (gpte & _FLAGS_WITHOUT_G) | _A)
         self.tlb_dirty = True
+
+    def _note_lost(self, entry_address: int) -> None:
+        # An entry is about to be overwritten: a store that only it knows of must not be forgotten.
+        assert self.lost_dirty is not None
+        entry = self.physical.read_u32(entry_address)
+        if entry & _P and entry & _D:
+            self.lost_dirty.add(entry >> 12)
 
     def _check_gpgd(self, gpgd: int) -> None:
         if gpgd & 0xFFF & ~_TABLE_FLAGS or gpgd >> 12 >= self.memory.pfn_limit:
@@ -269,6 +284,8 @@ class ShadowPageTables:
             return
         entry_address = (directory & PAGE_MASK) + (vaddr >> 10 & 0xFFC)
         if not gpte & (_D | _A):
+            if self.lost_dirty is not None:
+                self._note_lost(entry_address)
             self.physical.write_u32(entry_address, 0)
             self.tlb_dirty = True
             return
@@ -354,6 +371,10 @@ class ShadowPageTables:
     def _release(self, root: int, index: int) -> None:
         entry = self.physical.read_u32(root + index * 4)
         if entry & _P:
+            if self.lost_dirty is not None:
+                table = self.physical.read(entry & PAGE_MASK, PAGE_SIZE)
+                self.lost_dirty |= dirty_frames(table)
+                self.lost_dirty.add(entry >> 12)
             self.pool.free(entry & PAGE_MASK)
             self.physical.write_u32(root + index * 4, 0)
             self.tlb_dirty = True

@@ -90,7 +90,7 @@ def _any_to_wire(layout: Layout) -> _ToWire:
             wire = [pack(value) for pack, value in zip(packers, values, strict=True)]
         except (ValueError, TypeError) as error:
             raise _misfit_of_ours(layout, event) from error
-        while values[len(wire) - 1] == defaults[len(wire) - 1]:
+        while wire and values[len(wire) - 1] == defaults[len(wire) - 1]:
             wire.pop()
         return tuple(wire)
 

@@ -40,7 +40,7 @@ from replay.trace_file import TraceInput, incomplete_path
 from replay.trace_header import TraceEnd, TraceHeader
 from replay.wire import Value, pack_map, unpack_map
 
-FLUSH_SIZE = 1 << 20
+FLUSH_SIZE = 64 << 10
 FLUSH_NS = 1_000_000_000
 LOOK_EVERY = 1 << 10
 NO_IMAGES: Mapping[str, bytes] = {}
@@ -314,6 +314,14 @@ class TraceReader:
     def events_after(self, checkpoint: Entry) -> Iterator[Event]:
         """Yield the events behind a checkpoint: all that a replay from there needs."""
         return self._events_from(checkpoint.sequence - self._directory.sequence + 1)
+
+    def chunk_events(self, entry: Entry) -> Iterator[Event]:
+        """Yield the events of one chunk."""
+        return self._decode(entry)
+
+    def kinds_at(self, rank: int) -> dict[int, int] | None:
+        """Events by kind of the chunk at `rank` of the body; None where only decoding it would tell."""
+        return self._directory.kinds(rank)
 
     def checkpoints(self) -> Iterator[Entry]:
         """Yield where checkpoints are, in order."""

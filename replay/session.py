@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
-from hostvm.machine import Machine
+from hostvm.machine import Machine, MachineConfig
 from hostvm.observations import Observation
 from hostvm.units import Nanoseconds, Tick
 from hostvm.world import DEVICE_VECTOR, NMI_VECTOR, TIMER_VECTOR, Completion, Request
@@ -29,6 +29,7 @@ from replay.checkpoints import state_of
 from replay.describe import event_to_text
 from replay.directory import Entry
 from replay.errors import Divergence, TraceTruncated
+from replay.event_store import EventCursor
 from replay.events import (
     ClockReading,
     DeviceCompletion,
@@ -108,9 +109,9 @@ class ReplayWorld:
     """Answers from `events`, for a machine with `guests` Guests; `torn` is raised where a torn trace has no more."""
 
     def __init__(
-        self, events: Iterable[Event], guests: int, torn: TraceTruncated | None = None
+        self, events: Iterable[Event] | EventCursor, guests: int, torn: TraceTruncated | None = None
     ) -> None:
-        self._events = _EventsAhead(events)
+        self._events = events if isinstance(events, EventCursor) else _EventsAhead(events)
         self._guests = guests
         self._torn = torn
 
@@ -246,6 +247,46 @@ class Verified:
     torn: TraceTruncated | None
 
 
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What a replay of a trace starts from: power-on, or the checkpoint `entry`. `torn`: how the trace breaks off."""
+
+    reader: TraceReader
+    config: MachineConfig
+    entry: Entry | None
+    torn: TraceTruncated | None
+
+    def machine(self, world: ReplayWorld) -> Machine:
+        """The machine at its start; `world` answers from there on."""
+        if self.entry is None:
+            return Machine(self.config, world)
+        # What a machine asks at power-on is not in this part of the history.
+        machine = Machine(self.config, VirtualWorld())
+        checkpoint = self.reader.read_checkpoint(self.entry)
+        path = str(self.reader.path)
+        machine.restore(state_of(checkpoint, machine, path, self.entry.offset))
+        machine.world = world
+        return machine
+
+    @property
+    def end_tick(self) -> Tick:
+        """The tick up to which the trace determines the run."""
+        end = self.reader.end
+        return end.tick if end else self.reader.last_tick or Tick(0)
+
+
+def start_of(reader: TraceReader) -> Start:
+    """Where to start with a trace.
+
+    Raises: TraceError, TraceMismatch, ConfigurationError when it cannot be replayed here.
+    """
+    config = machine_of(reader)
+    entry = None if reader.starts_at_power_on else next(reader.checkpoints(), None)
+    if entry is None and not reader.starts_at_power_on:
+        raise TraceTruncated(reader.path, reader.torn_at or 0, "no checkpoint to start from")
+    return Start(reader, config, entry, _tear(reader))
+
+
 class Session:
     """A machine at the beginning of a trace, about to do all that the trace says.
 
@@ -254,31 +295,13 @@ class Session:
 
     def __init__(self, reader: TraceReader) -> None:
         self.reader = reader
-        self.torn = _tear(reader)
-        config = machine_of(reader)
-        guests = len(config.guests)
-        start = None if reader.starts_at_power_on else next(reader.checkpoints(), None)
-        if start is None:
-            self.world = ReplayWorld(_whole(reader), guests, self.torn)
-            self.machine = Machine(config, self.world)
-        else:
-            # What a machine asks at power-on is not in this part of the history.
-            self.machine = Machine(config, VirtualWorld())
-            self._restore(start)
-            self.world = ReplayWorld(reader.events_after(start), guests, self.torn)
-            self.machine.world = self.world
+        start = start_of(reader)
+        self.torn = start.torn
+        self.end_tick = start.end_tick
+        events = reader.events() if start.entry is None else reader.events_after(start.entry)
+        self.world = ReplayWorld(events, len(start.config.guests), self.torn)
+        self.machine = start.machine(self.world)
         self.first_tick = self.machine.tick
-
-    def _restore(self, start: Entry) -> None:
-        checkpoint = self.reader.read_checkpoint(start)
-        path = str(self.reader.path)
-        self.machine.restore(state_of(checkpoint, self.machine, path, start.offset))
-
-    @property
-    def end_tick(self) -> Tick:
-        """The tick up to which the trace determines the run."""
-        end = self.reader.end
-        return end.tick if end else self.reader.last_tick or Tick(0)
 
     def verify(self) -> Iterator[Tick]:
         """Run to the end of the trace, checking everything; yield the tick about twenty times a second.
@@ -311,16 +334,6 @@ class Session:
         return Verified(self.first_tick, self.machine.tick, self.world.events_taken, self.torn)
 
 
-def _whole(reader: TraceReader) -> Iterator[Event]:
-    """All events of a trace that begins at power-on.
-
-    Raises: TraceTruncated for one that should begin at a checkpoint and has none.
-    """
-    if not reader.starts_at_power_on:
-        raise TraceTruncated(reader.path, reader.torn_at or 0, "no checkpoint to start from")
-    return reader.events()
-
-
 def _tear(reader: TraceReader) -> TraceTruncated | None:
     if reader.complete:
         return None
@@ -330,4 +343,4 @@ def _tear(reader: TraceReader) -> TraceTruncated | None:
     return TraceTruncated(reader.path, reader.torn_at or 0, text)
 
 
-__all__ = ["ReplayWorld", "Session", "Verified"]
+__all__ = ["ReplayWorld", "Session", "Start", "Verified", "start_of"]

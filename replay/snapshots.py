@@ -1,0 +1,240 @@
+"""Snapshots: states of the machine to go back to, sharing the pages that did not change between them.
+
+Each page has a history: its contents, each under the tick of the snapshot that first found it so. The content at a
+snapshot is the latest one not after it; a page without history is all zero. So a snapshot costs what changed since
+the one before, and going from one to another writes the pages whose history has something in between.
+
+(i) *Where the machine comes from.* The machine has moved since it last stood at a snapshot (`base`); which pages it has
+touched on the way is known (hostvm/dirty_pages.py). Those, and the histories between base and goal, are all that can
+differ.
+(ii) *In between.* A snapshot may be taken between two others. What it finds must not leak into the next one, which
+therefore gets the older content under its own tick (the bytes are shared).
+(iii) *Room.* Snapshots near the cursor are many and short-lived (`dense`), those of the grid few and lasting. When
+there is too little room, the grid is thinned evenly; the first snapshot always stays.
+
+Read next: timeline.py, which decides where snapshots are taken.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from hostvm.dirty_pages import DirtyPages
+from hostvm.machine import Machine, MachineState
+from hostvm.units import Tick
+from hostvm.x86 import PAGE_SHIFT, PAGE_SIZE
+from replay.event_store import Position
+
+_ZEROES = bytes(PAGE_SIZE)
+_NEAR = 64
+DENSE_SNAPSHOTS = 96
+# A state without its pages, as Python keeps it: measured, rounded up.
+_STATE_BYTES = 24 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A state without pages, the place in the log, and whether the step at hand goes on with a REP instruction."""
+
+    tick: Tick
+    state: MachineState
+    position: Position
+    continues: bool
+    dense: bool
+    pages: set[int] = field(default_factory=set)
+
+
+class _History:
+    """One page's contents by tick, ascending."""
+
+    __slots__ = ("contents", "ticks")
+
+    def __init__(self) -> None:
+        self.ticks: list[Tick] = []
+        self.contents: list[bytes] = []
+
+    def at(self, tick: Tick) -> bytes:
+        index = bisect_right(self.ticks, tick)
+        return self.contents[index - 1] if index else _ZEROES
+
+    def put(self, tick: Tick, content: bytes) -> None:
+        index = bisect_left(self.ticks, tick)
+        self.ticks.insert(index, tick)
+        self.contents.insert(index, content)
+
+    def take(self, tick: Tick) -> bytes:
+        index = bisect_left(self.ticks, tick)
+        del self.ticks[index]
+        return self.contents.pop(index)
+
+
+class Snapshots:
+    """All snapshots of `machine`, in at most `room` bytes (the first one is kept even if it needs more).
+
+    The one at `pinned` stays as long as that is so.
+    """
+
+    def __init__(self, machine: Machine, position: Position, room: int) -> None:
+        self._machine = machine
+        self._room = room
+        self._dirty = DirtyPages(machine.memory, lambda: machine.guests)
+        self._dirty.collect()
+        self._histories: dict[int, _History] = {}
+        self._ticks: list[Tick] = []
+        self._by_tick: dict[Tick, Snapshot] = {}
+        self._uses: dict[int, int] = {}
+        self._dense = 0
+        self.bytes = 0
+        self.base = machine.tick
+        self.pinned = machine.tick
+        self._add_first(position)
+
+    def _add_first(self, position: Position) -> None:
+        machine = self._machine
+        machine.cpu.flush_tlb()
+        state = machine.state(with_pages=False)
+        first = Snapshot(machine.tick, state, position, continues=False, dense=False)
+        self._insert(first)
+        for page, content in machine.memory.used_pages():
+            self._put(page, first, content)
+
+    def __len__(self) -> int:
+        return len(self._ticks)
+
+    def __iter__(self) -> Iterator[Snapshot]:
+        return (self._by_tick[tick] for tick in self._ticks)
+
+    def at_or_before(self, tick: Tick) -> Snapshot | None:
+        """The last snapshot not after `tick`."""
+        index = bisect_right(self._ticks, tick)
+        return self._by_tick[self._ticks[index - 1]] if index else None
+
+    def after(self, tick: Tick) -> Snapshot | None:
+        """The first snapshot after `tick`."""
+        index = bisect_right(self._ticks, tick)
+        return self._by_tick[self._ticks[index]] if index < len(self._ticks) else None
+
+    # ---- taking ---------------------------------------------------------------------------------
+
+    def take(self, position: Position, *, continues: bool, dense: bool) -> Snapshot:
+        """Keep the machine's present state; where there is a snapshot already, that one is returned."""
+        machine = self._machine
+        known = self._by_tick.get(machine.tick)
+        if known is not None:
+            return known
+        candidates = self._dirty.collect()
+        machine.cpu.flush_tlb()
+        state = machine.state(with_pages=False)
+        snapshot = Snapshot(machine.tick, state, position, continues, dense)
+        following = self.after(machine.tick)
+        for page in candidates:
+            self._keep_page(page, snapshot, following)
+        self._insert(snapshot)
+        self.base = machine.tick
+        self._make_room(machine.tick)
+        return snapshot
+
+    def _keep_page(self, page: int, snapshot: Snapshot, following: Snapshot | None) -> None:
+        memory = self._machine.memory
+        offset = (page << PAGE_SHIFT) - memory.base
+        content = bytes(memory.view[offset : offset + PAGE_SIZE])
+        history = self._histories.get(page)
+        before = history.at(snapshot.tick) if history else _ZEROES
+        if content == before:
+            return
+        if following is not None and page not in following.pages:
+            self._put(page, following, before)
+        self._put(page, snapshot, _ZEROES if content == _ZEROES else content)
+
+    def _put(self, page: int, snapshot: Snapshot, content: bytes) -> None:
+        self._histories.setdefault(page, _History()).put(snapshot.tick, content)
+        snapshot.pages.add(page)
+        self._use(content, 1)
+
+    def _use(self, content: bytes, count: int) -> None:
+        """Several histories may share one content: it takes room once."""
+        if content is _ZEROES:
+            return
+        uses = self._uses.get(id(content), 0)
+        if not uses:
+            self.bytes += PAGE_SIZE
+        elif uses + count == 0:
+            self.bytes -= PAGE_SIZE
+            del self._uses[id(content)]
+            return
+        self._uses[id(content)] = uses + count
+
+    def _insert(self, snapshot: Snapshot) -> None:
+        insort(self._ticks, snapshot.tick)
+        self._by_tick[snapshot.tick] = snapshot
+        self.bytes += _STATE_BYTES
+        self._dense += snapshot.dense
+
+    # ---- going back -----------------------------------------------------------------------------
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Put the machine into the state of `snapshot`."""
+        machine = self._machine
+        candidates = self._dirty.collect()
+        low, high = sorted((self.base, snapshot.tick))
+        begin, end = bisect_right(self._ticks, low), bisect_right(self._ticks, high)
+        for tick in self._ticks[begin:end]:
+            candidates |= self._by_tick[tick].pages
+        machine.revert(snapshot.state, self._differing(candidates, snapshot.tick))
+        machine.memory.dirty.clear()
+        self.base = snapshot.tick
+
+    def _differing(self, pages: Iterable[int], tick: Tick) -> Iterator[tuple[int, bytes]]:
+        memory = self._machine.memory
+        for page in pages:
+            history = self._histories.get(page)
+            content = history.at(tick) if history else _ZEROES
+            offset = (page << PAGE_SHIFT) - memory.base
+            if bytes(memory.view[offset : offset + PAGE_SIZE]) != content:
+                yield page, content
+
+    # ---- room -----------------------------------------------------------------------------------
+
+    def drop(self, snapshot: Snapshot) -> None:
+        """Forget a snapshot; not the first, and not `base`."""
+        assert snapshot.tick not in (self._ticks[0], self.base)
+        following = self.after(snapshot.tick)
+        for page in snapshot.pages:
+            content = self._histories[page].take(snapshot.tick)
+            if following is not None and page not in following.pages:
+                self._histories[page].put(following.tick, content)
+                following.pages.add(page)
+            else:
+                self._use(content, -1)
+        self._ticks.remove(snapshot.tick)
+        del self._by_tick[snapshot.tick]
+        self.bytes -= _STATE_BYTES
+        self._dense -= snapshot.dense
+
+    def _make_room(self, cursor: Tick) -> None:
+        while self._dense > DENSE_SNAPSHOTS or (self._dense and self.bytes > self._room):
+            dense = [s for s in self._droppable() if s.dense]
+            if not dense:
+                break
+            self.drop(min(dense, key=lambda s: self._gap(s) / (abs(cursor - s.tick) + _NEAR)))
+        while self.bytes > self._room:
+            grid = list(self._droppable())
+            if not grid:
+                break
+            self.drop(min(grid, key=self._gap))
+
+    def _droppable(self) -> Iterator[Snapshot]:
+        return (
+            self._by_tick[tick] for tick in self._ticks[1:] if tick not in (self.base, self.pinned)
+        )
+
+    def _gap(self, snapshot: Snapshot) -> int:
+        """Ticks between its neighbours: how far one would have to run without it."""
+        index = bisect_left(self._ticks, snapshot.tick)
+        last = min(index + 1, len(self._ticks) - 1)
+        return self._ticks[last] - self._ticks[index - 1]
+
+
+__all__ = ["Snapshot", "Snapshots"]
