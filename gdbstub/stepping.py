@@ -1,0 +1,182 @@
+"""What a step of a thread means where the threads are worlds of one processor, and take turns on it.
+
+A debugger that steps the user's program over an `int 0x80` wants to be behind it, not in the kernel; if it finds itself
+somewhere else in the middle of a `next`, it gives up. So a step of a thread lasts until that thread has executed an
+instruction *and* runs again. In between, the other worlds run as they like, and any stop in them counts. Whether an
+instruction was executed is told by where the thread goes on: an interrupt or a fault brings it back to where it was,
+and then the step goes on as well. Backwards all of that holds the other way round.
+
+(i) *Scope.* With `Scope.CPU` a step is one instruction of whichever world: so one walks through the Switcher.
+(ii) *Alone.* To step off a breakpoint GDB lets one thread go and believes that all others stand still; a stop in
+another one is then an internal error of GDB's. So the stop is kept back (`pending`), the step is reported as done, and
+with GDB's next move the stop is reported, without anything having moved. Where such a thread's program counter is not
+known, or would make GDB believe that it is still on its breakpoint, the thread is `disguised` for one stop.
+
+`Walker` is what is needed of a machine for this. Read next: timeline_target.py.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Protocol, TypeAlias
+
+from gdbstub.commands import Motion
+from gdbstub.target import Move, Reason, ReasonKind, Stop
+
+Reasons: TypeAlias = tuple[Reason, ...]
+_STEPPED: Reasons = (Reason(ReasonKind.STEPPED),)
+_POINTS = frozenset(
+    {
+        ReasonKind.WRITTEN,
+        ReasonKind.READ,
+        ReasonKind.ACCESSED,
+        ReasonKind.SOFTWARE_BREAKPOINT,
+        ReasonKind.HARDWARE_BREAKPOINT,
+    }
+)
+
+
+class Scope(Enum):
+    """Whose instruction a step is."""
+
+    THREAD = "thread"
+    CPU = "cpu"
+
+
+class Walker(Protocol):
+    """A machine that can be moved by one instruction, or until something happens."""
+
+    def current_thread(self) -> int:
+        """The thread at work."""
+        ...
+
+    def set_home(self, thread: int) -> None:
+        """Remember what makes this thread the one that it is now: a program, for one, is not any other program."""
+        ...
+
+    def is_home(self) -> bool:
+        """Whether that thread is at work."""
+        ...
+
+    def program_counter(self, thread: int) -> int | None:
+        """Where a thread is, or will go on; None if that cannot be told."""
+        ...
+
+    def step(self, *, backwards: bool) -> Reasons:
+        """One instruction of whichever thread. Reasons to stop, if there are any besides that."""
+        ...
+
+    def run(self, *, backwards: bool, until_home: bool) -> Reasons:
+        """Up to a reason to stop; without any if home was reached."""
+        ...
+
+
+class Stepper:
+    """Carries out moves with a walker."""
+
+    def __init__(self, walker: Walker) -> None:
+        self.scope = Scope.THREAD
+        self.disguised: int | None = None
+        self._walker = walker
+        self._pending: Stop | None = None
+
+    def forget(self) -> None:
+        """The machine was moved by somebody else."""
+        self._pending = self.disguised = None
+
+    def advance(self, move: Move) -> Stop:
+        """Go forward."""
+        self.disguised = None
+        pending = self._pending
+        if pending is not None and (not move.alone or pending.thread == move.thread):
+            self._pending = None
+            return pending
+        if move.alone and move.motion is not Motion.CONTINUE:
+            return self._step_alone(move.thread)
+        self._pending = None
+        return self._go(move, backwards=False)
+
+    def go_back(self, move: Move) -> Stop:
+        """Go backward."""
+        self.forget()
+        return self._go(move, backwards=True)
+
+    def _go(self, move: Move, *, backwards: bool) -> Stop:
+        if move.motion is Motion.CONTINUE:
+            return self._stop(self._walker.run(backwards=backwards, until_home=False))
+        if self.scope is Scope.CPU:
+            return self._stop(self._step_cpu(move, backwards=backwards))
+        return self._stop(self._step_thread(move, backwards=backwards))
+
+    def _stop(self, reasons: Reasons) -> Stop:
+        return Stop(self._walker.current_thread(), reasons)
+
+    def _step_cpu(self, move: Move, *, backwards: bool) -> Reasons:
+        walker = self._walker
+        while True:
+            before = walker.current_thread()
+            reasons = walker.step(backwards=backwards)
+            pc = walker.program_counter(walker.current_thread())
+            if reasons or before != walker.current_thread() or not _is_inside(move, pc):
+                return reasons or _STEPPED
+
+    def _step_thread(self, move: Move, *, backwards: bool) -> Reasons:
+        walker = self._walker
+        walker.set_home(move.thread)
+        before = walker.program_counter(move.thread)
+        while True:
+            was_away = not walker.is_home()
+            if was_away:
+                reasons = walker.run(backwards=backwards, until_home=True)
+            else:
+                before = walker.program_counter(move.thread)
+                reasons = walker.step(backwards=backwards)
+            if reasons:
+                return reasons
+            pc = walker.program_counter(move.thread)
+            is_done = walker.is_home() and not (was_away and pc == before)
+            if is_done and not _is_inside(move, pc):
+                return _STEPPED
+
+    # ---- one thread alone -----------------------------------------------------------------------
+
+    def _step_alone(self, thread: int) -> Stop:
+        walker = self._walker
+        walker.set_home(thread)
+        while True:
+            was_away = not walker.is_home()
+            before = walker.program_counter(thread)
+            reasons = self._on(until_home=was_away)
+            if walker.is_home() and not (was_away and not reasons):
+                return Stop(thread, reasons or _STEPPED)
+            if reasons:
+                return self._keep_back(thread, reasons)
+            if not walker.is_home() and walker.program_counter(thread) != before:
+                return self._gone(thread)
+
+    def _on(self, *, until_home: bool) -> Reasons:
+        if until_home:
+            return self._walker.run(backwards=False, until_home=True)
+        return self._walker.step(backwards=False)
+
+    def _keep_back(self, thread: int, reasons: Reasons) -> Stop:
+        """Another thread met something."""
+        if any(reason.kind in _POINTS for reason in reasons):
+            self._pending = self._stop(reasons)
+            reasons = _STEPPED
+        self.disguised = thread
+        return Stop(thread, reasons)
+
+    def _gone(self, thread: int) -> Stop:
+        """The thread has executed its instruction, and now another one is at work."""
+        if self._walker.program_counter(thread) is None:
+            self.disguised = thread
+        return Stop(thread, _STEPPED)
+
+
+def _is_inside(move: Move, pc: int | None) -> bool:
+    """Whether a step in a range is to go on."""
+    return move.motion is Motion.RANGE and pc is not None and move.start <= pc < move.end
+
+
+__all__ = ["Reasons", "Scope", "Stepper", "Walker"]
