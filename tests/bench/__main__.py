@@ -6,12 +6,13 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from tests.bench import compute, overhead, peak_memory, round_trip, start, trace_size
+from tests.bench import compute, overhead, peak_memory, rates, round_trip, start, trace_size
 from tests.bench.figures import Figure, Result, as_json, table
 
 FIGURES: tuple[Figure, ...] = (
     *compute.FIGURES,
     *round_trip.FIGURES,
+    *rates.FIGURES,
     *overhead.FIGURES,
     *trace_size.FIGURES,
     *start.FIGURES,

@@ -32,6 +32,11 @@ def in_the_machine() -> Action:
 
 def on_the_bare_engine() -> Action:
     """With the same paging, and nothing around it."""
+    return on_the_bare_engine_for(TICKS)
+
+
+def on_the_bare_engine_for(ticks: int) -> Action:
+    """So many instructions."""
     engine = bare_engine()
     engine.mem_map(0, MEMORY)
     engine.mem_write(ENTRY, COMPUTE)
@@ -44,7 +49,7 @@ def on_the_bare_engine() -> Action:
     engine.reg_write(registers.UC_X86_REG_EIP, ENTRY)
 
     def compute() -> None:
-        for _ in range(TICKS // STRETCH):
+        for _ in range(ticks // STRETCH):
             engine.emu_start(engine.reg_read(registers.UC_X86_REG_EIP), 0, count=STRETCH)
 
     return compute

@@ -44,11 +44,11 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """Something to be measured; `measure` is given the number of rounds."""
+    """Something to be measured; `measure` is given the number of rounds. Not everything has an aim."""
 
     name: str
     unit: str
-    aim: Aim
+    aim: Aim | None
     measure: Callable[[int], Measured]
 
 
@@ -61,7 +61,7 @@ class Result:
 
     @property
     def met(self) -> bool:
-        return self.figure.aim.met_by(self.measured.value)
+        return self.figure.aim is None or self.figure.aim.met_by(self.measured.value)
 
 
 def summary(values: Sequence[float], note: str = "") -> Measured:
@@ -113,6 +113,16 @@ def _time(seconds: float) -> str:
     return f"{seconds * 1e6:.1f} us" if seconds < 1e-3 else f"{seconds:.3f} s"
 
 
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+
+
+def _verdict(result: Result) -> str:
+    if result.figure.aim is None:
+        return ""
+    return "pass" if result.met else "MISS"
+
+
 def table(results: Sequence[Result]) -> str:
     """For people."""
     rows = [("figure", "value", "spread", "aim", "", "")]
@@ -121,10 +131,10 @@ def table(results: Sequence[Result]) -> str:
         rows.append(
             (
                 figure.name,
-                f"{m.value:.3g} {figure.unit}".strip(),
-                f"{m.least:.3g} .. {m.most:.3g}",
-                str(figure.aim),
-                "pass" if result.met else "MISS",
+                f"{_number(m.value)} {figure.unit}".strip(),
+                f"{_number(m.least)} .. {_number(m.most)}",
+                str(figure.aim or ""),
+                _verdict(result),
                 m.note,
             )
         )
@@ -146,7 +156,7 @@ def as_json(results: Sequence[Result]) -> str:
                 "value": r.measured.value,
                 "least": r.measured.least,
                 "most": r.measured.most,
-                "aim": str(r.figure.aim),
+                "aim": str(r.figure.aim or ""),
                 "met": r.met,
                 "note": r.measured.note,
             }

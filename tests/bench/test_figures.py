@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from itertools import count
 
 import pytest
@@ -13,6 +14,15 @@ from hostvm.units import Tick
 from tests.bench.__main__ import FIGURES, main
 from tests.bench.figures import Aim, Figure, Measured, Result, alternate, as_json, summary, table
 from tests.bench.programs import COMPUTE, HYPERCALL_SETUP_TICKS, HYPERCALLS, TABLE, guest
+from tests.bench.rates import (
+    Boot,
+    Rate,
+    demand_zero,
+    direct_traps,
+    disk_requests,
+    hypercalls,
+    page_faults,
+)
 from tests.bench.workloads import BUSY, CALM, hello
 from tests.hostvm.quiet_world import machine_of
 
@@ -55,6 +65,14 @@ def test_two_things_take_turns_in_going_first_and_the_first_time_does_not_count(
     assert times == [(2.0, 3.0), (5.0, 4.0)]
 
 
+def test_what_has_no_aim_misses_none() -> None:
+    figure = Figure("rate", "/s", None, lambda _: summary([12345.0]))
+    shown = Result(figure, summary([12345.0]))
+    assert shown.met
+    assert "12,345 /s" in table([shown])
+    assert json.loads(as_json([shown]))[0]["aim"] == ""
+
+
 def test_every_figure_has_a_name_of_its_own() -> None:
     assert len({figure.name for figure in FIGURES}) == len(FIGURES)
 
@@ -95,3 +113,29 @@ def test_the_runs_measured_are_ordinary_ones(kernel: GuestConfig) -> None:
     machine, world = machine_of(kernel)
     machine.run(Tick(300_000))
     assert b"hello: command line" in world.console
+
+
+@pytest.mark.parametrize(
+    "make", [hypercalls, page_faults, demand_zero, direct_traps, disk_requests]
+)
+def test_a_guest_whose_rate_is_measured_does_that_and_little_else(
+    make: Callable[[], Rate],
+) -> None:
+    rate = make()
+    for _ in range(2):
+        rate.work()
+        assert rate.number >= rate.ticks // 6000
+
+
+def test_the_program_that_maps_gets_zeros_and_one_fault_for_each_page() -> None:
+    rate = demand_zero()
+    rate.work()
+    guest = rate.machine.guests[0].lguest
+    assert guest.ended is None
+    assert 1000 < rate.ticks / rate.number < 2500
+
+
+def test_a_boot_that_is_measured_comes_to_its_end() -> None:
+    boot = Boot("kestrel")
+    boot.run()
+    assert boot.ticks > 1_000_000
