@@ -44,9 +44,10 @@ guest: ## build the Switcher and the guest images (needs gcc and binutils)
 traces: $(READY) ## record the sample traces anew, each from its recipe
 	@$(BIN)/python -m tests.samples $(ARGS)
 
-fuzz: $(READY) ## damaged traces, hostile guests, and the property tests with many more examples: an hour or more
+fuzz: $(READY) ## damaged traces, hostile guests, rude debuggers, and the property tests with many more examples: an hour or more
 	@$(BIN)/python -m tests.fuzz.trace --seconds $(FUZZ_SECONDS)
 	@$(BIN)/python -m tests.fuzz.hostile
+	@$(BIN)/python -m tests.fuzz.gdb --seconds $(FUZZ_SECONDS)
 	@FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/python -m pytest -n $(JOBS) -m hypothesis \
 		--hypothesis-profile=fuzz --timeout=0 $(ARGS)
 

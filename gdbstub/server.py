@@ -246,12 +246,17 @@ class Server:
         ready = {key.fileobj for key, _ in selector.select(_REPEAT_CANCEL if waits else None)}
         if self._woken in ready:
             return False
-        # The debugger that leaves goes first, so that the next one finds the seat free.
         if self._client and self._client.connection in ready:
             self._read(self._client, selector)
         if self._listener in ready:
+            # Behind what a debugger said last may be its end, and then the seat is free.
+            while self._client and self._has_more(self._client, selector):
+                self._read(self._client, selector)
             self._let_in(selector)
         return True
+
+    def _has_more(self, client: _Client, selector: selectors.BaseSelector) -> bool:
+        return any(key.fileobj is client.connection for key, _ in selector.select(0))
 
     def _read(self, client: _Client, selector: selectors.BaseSelector) -> None:
         try:
@@ -308,12 +313,16 @@ def listen_unix(path: Path) -> socket.socket:
 
     Raises: OSError.
     """
-    listener = socket.socket(socket.AF_UNIX)
     with suppress(FileNotFoundError):
         if stat.S_ISSOCK(path.lstat().st_mode) and not _answers(path):
             path.unlink()
-    listener.bind(str(path))
-    listener.listen()
+    listener = socket.socket(socket.AF_UNIX)
+    try:
+        listener.bind(str(path))
+        listener.listen()
+    except OSError:
+        listener.close()
+        raise
     return listener
 
 
