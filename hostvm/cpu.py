@@ -645,8 +645,7 @@ class Cpu:
 
     def _deliver(self, vector: int, error_code: int = 0, source: Source = Source.EXCEPTION) -> None:
         env = self.env
-        back = self._software_length(vector) if source is Source.SOFTWARE else 0
-        entered = self._delivery.deliver(vector, error_code, source, back)
+        entered = self._delivery.deliver(vector, error_code, source, self._software_length)
         env.exception_is_int = 0
         self._saved = (env.cr[2], env.error_code)
         if env.hflags & HF_CPL:

@@ -5,8 +5,9 @@ when the ring changes, push the frame, load CS:EIP, clear flags. Each step can f
 delivered instead, or a double fault when the two do not go together, or the CPU shuts down.
 
 The parts: (i) `Delivery.deliver`, with the escalation rules; (ii) the gate and its checks; (iii) the frame. Nothing of
-the state changes before every check has passed. Only 32-bit interrupt and trap gates exist here: lguest's Host accepts
-no others, and any other type is a #GP. RF is never pushed as one (cpu_state.py says why).
+the state changes before every check has passed. What was delivered once can be followed again (delivery_plans.py).
+Only 32-bit interrupt and trap gates exist here: lguest's Host accepts no others, and any other type is a #GP. RF is
+never pushed as one (cpu_state.py says why).
 
 Source: Intel SDM 3A 6.12-6.15. Read next: cpu.py, which calls this from the engine's hooks.
 """
@@ -20,6 +21,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from hostvm.cpu_state import CS, ESP, HF2_NMI_BLOCKED, HF_CPL, HF_SHADOW, SS, hflags_of
+from hostvm.delivery_plans import Key, Plans
 from hostvm.engine_layout import Env
 from hostvm.memory import PhysicalMemory
 from hostvm.paging import AddressSpace, PageNotAccessible, translate
@@ -45,7 +47,8 @@ _DESC_PRESENT, _DESC_SEGMENT, _DESC_CODE = 1 << 15, 1 << 12, 1 << 11
 _PAIR = struct.Struct("<II")
 # Plain integers: this is the hottest path of a hypercall.
 _IF, _RF = int(Eflags.IF), int(Eflags.RF)
-_CLEARED = int(Eflags.TF | Eflags.NT | Eflags.RF | Eflags.VM)
+_KEPT_BY_TRAP_GATE = 0xFFFFFFFF & ~int(Eflags.TF | Eflags.NT | Eflags.RF | Eflags.VM)
+_KEPT_BY_INTERRUPT_GATE = _KEPT_BY_TRAP_GATE & ~_IF
 _PG, _PSE = int(Cr0.PG), int(Cr4.PSE)
 _INTERRUPT_GATE, _TRAP_GATE = int(GateType.INTERRUPT), int(GateType.TRAP)
 _NMI = int(Vector.NMI)
@@ -67,6 +70,14 @@ class Fault(Exception):
     vector: int
     error_code: int
     address: int | None = None
+
+
+# Members of an enumeration are slow to reach.
+_EXCEPTION, _SOFTWARE = Source.EXCEPTION, Source.SOFTWARE
+
+
+def _no_length(_vector: int) -> int:
+    return 0
 
 
 class CpuShutdown(Exception):
@@ -91,26 +102,46 @@ class Delivery:
         self._memory = memory
         self._full_flags = full_flags
         self._space = AddressSpace(0, enabled=False, large_pages=False)
+        self._plans = Plans(env, memory)
+        self._pairs: list[int] = []
 
     def deliver(
-        self, vector: int, error_code: int = 0, source: Source = Source.EXCEPTION, back: int = 0
+        self,
+        vector: int,
+        error_code: int = 0,
+        source: Source = Source.EXCEPTION,
+        length_of: Callable[[int], int] = _no_length,
     ) -> int:
         """Deliver; returns the vector whose handler was entered.
 
-        `back`: bytes to step EIP back when a software interrupt itself faults. Raises CpuShutdown.
+        `length_of(vector)`: bytes to step EIP back when a software interrupt itself faults. Raises CpuShutdown.
         """
+        number = 0 if source is _EXCEPTION else 1 if source is _SOFTWARE else 2
+        key = self._plans.key(vector, number)
+        if self._plans.follow(key, self._full_flags() & ~_RF, error_code):
+            return vector
+        return self._deliver_anew(vector, error_code, source, length_of, key)
+
+    def _deliver_anew(
+        self,
+        vector: int,
+        error_code: int,
+        source: Source,
+        length_of: Callable[[int], int],
+        key: Key | None,
+    ) -> int:
         while True:
             self._space = self._address_space()
             try:
-                self._enter(vector, error_code, source)
+                self._enter(vector, error_code, source, key)
                 return vector
             except Fault as fault:
                 if fault.address is not None:
                     self._env.cr[2] = fault.address
                 if source is Source.SOFTWARE:
-                    self._env.eip = self._env.eip - back & 0xFFFFFFFF
+                    self._env.eip = self._env.eip - length_of(vector) & 0xFFFFFFFF
                 vector, error_code = self._escalate(vector, source, fault)
-                source = Source.EXCEPTION
+                source, key = Source.EXCEPTION, None
 
     @staticmethod
     def _escalate(vector: int, source: Source, fault: Fault) -> tuple[int, int]:
@@ -125,17 +156,20 @@ class Delivery:
             return Vector.DF, 0
         return fault.vector, fault.error_code
 
-    def _enter(self, vector: int, error_code: int, source: Source) -> None:
+    def _enter(self, vector: int, error_code: int, source: Source, key: Key | None) -> None:
         env = self._env
+        self._pairs.clear()
         ext = 0 if source is Source.SOFTWARE else 1
         lo, hi = self._gate(vector, source, ext)
         code = self._code_segment(gate_selector(lo), ext)
         cpl = env.hflags & HF_CPL
         ring = cpl if code.hi & _DESC_CONFORMING else code.dpl
         frame = [env.eip & 0xFFFFFFFF, env.segs[CS].selector, self._full_flags() & ~_RF]
-        if source is Source.EXCEPTION and vector in VECTORS_WITH_ERROR_CODE:
+        has_code = source is Source.EXCEPTION and vector in VECTORS_WITH_ERROR_CODE
+        if has_code:
             frame.insert(0, error_code)
-        if ring < cpl:
+        inwards = ring < cpl
+        if inwards:
             stack, esp = self._inner_stack(ring, ext)
             frame += [env.regs[ESP] & 0xFFFFFFFF, env.segs[SS].selector]
             esp = self._push(frame, descriptor_base(stack.lo, stack.hi), esp, stack.hi, ring)
@@ -145,16 +179,15 @@ class Delivery:
             esp = self._push(frame, old.base, env.regs[ESP] & 0xFFFFFFFF, old.flags, ring)
         env.regs[ESP] = esp
         self._load_segment(CS, code, ring)
-        self._begin_handler(lo, hi, vector, source)
-
-    def _begin_handler(self, lo: int, hi: int, vector: int, source: Source) -> None:
-        env = self._env
         env.eip = gate_offset(lo, hi)
-        cleared = _CLEARED | _IF if gate_type(hi) == _INTERRUPT_GATE else _CLEARED
-        env.eflags &= ~cleared & 0xFFFFFFFF
+        kept = _KEPT_BY_INTERRUPT_GATE if gate_type(hi) == _INTERRUPT_GATE else _KEPT_BY_TRAP_GATE
+        env.eflags &= kept
         env.hflags = hflags_of(env, shadow=False)
         if vector == _NMI and source is Source.HARDWARE:
             env.hflags2 |= HF2_NMI_BLOCKED
+        elif inwards and key is not None:
+            top = env.segs[SS].base + esp & 0xFFFFFFFF
+            self._plans.learn(key, self._pairs, top, kept, has_code=has_code)
 
     def _gate(self, vector: int, source: Source, ext: int) -> tuple[int, int]:
         env = self._env
@@ -224,6 +257,7 @@ class Delivery:
 
     def _read_pair(self, linear: int) -> tuple[int, int]:
         """Two words of a system table, which are read with supervisor rights whatever the ring."""
+        self._pairs.append(linear & 0xFFFFFFFF)
         low, high = self._reach(linear & 0xFFFFFFFF, 8, write=False, user=False)
         if high is None:
             return _PAIR.unpack_from(self._memory.view, low[0] - self._memory.base)
