@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 
+import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.linux_kernels import NOT_SET, boots
 
 # On a loaded computer a slow example says nothing; a hanging one meets the timeout.
 _CALM = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -17,3 +20,9 @@ settings.load_profile("repeatable")
 # Programs that tests start must not take colours or columns from the terminal of whoever starts the tests.
 os.environ.pop("COLUMNS", None)
 os.environ["TERM"] = "dumb"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What could not be tried is said where everybody looks."""
+    if not boots():
+        terminalreporter.write_line(NOT_SET, yellow=True)

@@ -1,0 +1,166 @@
+"""The kernels that the user has built for the tests: finding them, and a small user space for those without one.
+
+docs/linux.md says how LGREPLAY_LINUX_DIR is laid out.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+
+VARIABLE = "LGREPLAY_LINUX_DIR"
+NOT_SET = (
+    f"{VARIABLE} is not set: no real Linux kernel was tried (docs/linux.md says how to build one)"
+)
+CONSOLE = "console=hvc0 panic=1"
+_KERNELS = ("vmlinux", "bzImage")
+_USER_SPACES = ("initramfs", "initrd")
+_DISK = "disk"
+
+# A file system in an archive (cpio "newc"): 13 numbers in hexadecimal after the magic.
+_MAGIC = "070701"
+_DIRECTORY, _DEVICE, _PROGRAM = 0o040755, 0o020600, 0o100755
+
+_LOAD_ADDRESS = 0x08048000
+_HEADERS = 52 + 32
+_WRITE, _FORK, _EXIT, _WAIT, _SYNC, _REBOOT = 4, 2, 1, 7, 36, 88
+_REBOOT_MAGIC, _REBOOT_MAGIC_2 = 0xFEE1DEAD, 672274793
+
+
+class Ending(IntEnum):
+    """What the tests' own user space asks of reboot(2) at its end."""
+
+    POWEROFF = 0x4321FEDC
+    RESTART = 0x01234567
+
+
+GREETING = b"user space: it works\n"
+
+
+@dataclass(frozen=True, slots=True)
+class LinuxBoot:
+    """A kernel with a user space: `kernel` is the vmlinux where there is one, `user_space` None for the tests' own."""
+
+    name: str
+    kernel: Path
+    bzimage: Path | None
+    user_space: Path | None
+    disk: Path | None
+    append: str
+    memory: int
+
+    @property
+    def command_line(self) -> str:
+        """What the Guest is told."""
+        return f"{CONSOLE} {self.append}".strip()
+
+    def initrd(self, folder: Path, ending: Ending = Ending.POWEROFF) -> Path:
+        """The user space as a file; the tests' own is made in `folder`."""
+        if self.user_space is not None and ending is Ending.POWEROFF:
+            return self.user_space
+        path = folder / f"initramfs-{ending.name}.gz"
+        path.write_bytes(gzip.compress(small_user_space(ending)))
+        return path
+
+
+def boots() -> tuple[LinuxBoot, ...]:
+    """All that the directory has, in order of name; nothing when the variable is not set."""
+    place = os.environ.get(VARIABLE)
+    if not place:
+        return ()
+    top = Path(place)
+    folders = [top, *sorted(each for each in top.iterdir() if each.is_dir())]
+    return tuple(boot for folder in folders for boot in _boots_in(folder, top))
+
+
+def _boots_in(folder: Path, top: Path) -> Iterator[LinuxBoot]:
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    disks = [path for path in files if path.name.startswith(_DISK)]
+    user_spaces = [path for path in files if path.name.startswith(_USER_SPACES)]
+    memory = folder / "memory"
+    append = folder / "append"
+    choices: list[Path | None] = [*user_spaces] or [None]
+    for kinds in _kernels(files).values():
+        for user_space in choices:
+            kernel = kinds.get("vmlinux") or kinds["bzImage"]
+            parts = (kernel.relative_to(top), user_space.name if user_space else "small")
+            yield LinuxBoot(
+                name="+".join(map(str, parts)),
+                kernel=kernel,
+                bzimage=kinds.get("bzImage"),
+                user_space=user_space,
+                disk=disks[0] if disks else None,
+                append=" ".join(append.read_text().split()) if append.is_file() else "",
+                memory=int(memory.read_text()) if memory.is_file() else 64,
+            )
+
+
+def _kernels(files: list[Path]) -> dict[str, dict[str, Path]]:
+    """By the tail of the name: its files by kind."""
+    found: dict[str, dict[str, Path]] = {}
+    for path in files:
+        for kind in _KERNELS:
+            if path.name.startswith(kind):
+                found.setdefault(path.name.removeprefix(kind), {})[kind] = path
+    return found
+
+
+# A user space of 300 bytes: /init prints, has three children that do the same, and ends.
+
+
+def small_user_space(ending: Ending) -> bytes:
+    """An archive with /init, which needs nothing but a kernel for the i386, and the console that it prints to."""
+    entries = (
+        _entry("dev", _DIRECTORY),
+        _entry("dev/console", _DEVICE, device=(5, 1)),
+        _entry("init", _PROGRAM, _elf(_program(ending))),
+        _entry("TRAILER!!!", 0),
+    )
+    return b"".join(entries)
+
+
+def _entry(name: str, mode: int, data: bytes = b"", device: tuple[int, int] = (0, 0)) -> bytes:
+    path = name.encode() + b"\0"
+    fields = (0, mode, 0, 0, 1, 0, len(data), 0, 0, *device, len(path), 0)
+    head = (_MAGIC + "".join(f"{field:08x}" for field in fields)).encode() + path
+    return _padded(head) + _padded(data)
+
+
+def _padded(data: bytes) -> bytes:
+    return data + bytes(-len(data) % 4)
+
+
+def _call(number: int, *arguments: int) -> bytes:
+    """Load eax, ebx, ecx, edx, esi and make the system call."""
+    loads = zip((0xB8, 0xBB, 0xB9, 0xBA, 0xBE), (number, *arguments), strict=False)
+    code = b"".join(bytes((opcode,)) + struct.pack("<I", value) for opcode, value in loads)
+    return code + b"\xcd\x80"
+
+
+def _program(ending: Ending) -> bytes:
+    text = _LOAD_ADDRESS + _HEADERS
+    say = _call(_WRITE, 1, text, len(GREETING))
+    child = say + _call(_EXIT, 0)
+    # Test eax; in the parent, which has the child's number there, jump over what the child does.
+    fork = _call(_FORK) + b"\x85\xc0\x75" + bytes((len(child),)) + child
+    wait = _call(_WAIT, 0xFFFFFFFF, 0, 0)
+    end = _call(_SYNC) + _call(_REBOOT, _REBOOT_MAGIC, _REBOOT_MAGIC_2, ending, 0)
+    return say + 3 * (fork + wait) + end + b"\xeb\xfe"
+
+
+def _elf(code: bytes) -> bytes:
+    body = GREETING + code
+    size = _HEADERS + len(body)
+    entry = _LOAD_ADDRESS + _HEADERS + len(GREETING)
+    rest = (2, 3, 1, entry, 52, 0, 0, 52, 32, 1, 40, 0, 0)
+    ident = b"\x7fELF\1\1\1" + bytes(9)
+    load = struct.pack("<8I", 1, 0, _LOAD_ADDRESS, _LOAD_ADDRESS, size, size, 5, 4096)
+    return ident + struct.pack("<HHIIIIIHHHHHH", *rest) + load + body
+
+
+__all__ = ["GREETING", "NOT_SET", "VARIABLE", "Ending", "LinuxBoot", "boots", "small_user_space"]
