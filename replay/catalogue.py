@@ -42,6 +42,14 @@ SHIPPED: Mapping[str, ShippedGuest] = MappingProxyType(
             options=_KESTREL_OPTIONS,
             abi="2.6.27",
         ),
+        "kestrel-no-window": ShippedGuest(
+            summary="kestrel with a bug: interrupts may hit it in the middle of its iret",
+            options=_KESTREL_OPTIONS,
+        ),
+        "kestrel-short-window": ShippedGuest(
+            summary="kestrel with a bug: the same, but only at the very last instruction",
+            options=_KESTREL_OPTIONS,
+        ),
     }
 )
 

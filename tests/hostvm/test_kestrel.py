@@ -179,6 +179,10 @@ def test_calls_of_the_flag_operations_are_replaced_by_their_templates(abi: str) 
             assert after == before
 
 
+def words_at(image: ElfImage, address: int, count: int) -> tuple[int, ...]:
+    return struct.unpack(f"<{count}I", image.bytes_at(address, 4 * count))
+
+
 @both
 def test_the_iret_has_the_window_that_the_host_was_told_of(abi: str) -> None:
     image = parse_elf(IMAGES[abi], kernel(abi))
@@ -188,7 +192,11 @@ def test_the_iret_has_the_window_that_the_host_was_told_of(abi: str) -> None:
     told = image.bytes_at(data + layout.noirq_start, 8)
     assert struct.unpack("<II", told) == (start, end)
     store = b"\x36\xa3" + data.to_bytes(4, "little")
-    assert image.bytes_at(start, end - start) == store + b"\x58\xcf"
+    assert image.bytes_at(end - 8, 8) == store + b"\x58\xcf"
+    off = b"\x36\xc7\x05" + data.to_bytes(4, "little") + bytes(4)
+    for entry in words_at(image, image.address_of("direct_entries"), 6):
+        assert start <= entry < end
+        assert image.bytes_at(entry, len(off)) == off
     assert image.symbols.by_name["lguest_data"].size == layout.size
 
 

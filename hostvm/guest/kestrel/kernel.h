@@ -15,6 +15,7 @@
 #define KERNEL_H
 
 #include "lguest.h"
+#include "frame.h"
 #include "paravirt.h"
 
 #define KERNEL_STACK_PAGES 2
@@ -101,17 +102,26 @@ struct process {
     enum state state;
     u32 pid;
     struct process *parent;
-    u32 wake_at;                /* tick at which SLEEPING ends */
+    u32 wake_sec;               /* when SLEEPING ends, by the Host's clock; and wake_nsec */
     const volatile void *waits_for; /* what WAITING is for */
     u32 status;                 /* of a ZOMBIE, as waitpid gives it */
-    u32 esp;                    /* kernel stack pointer while it does not run */
-    u32 stack_top;
     u32 fs, gs;
     u32 tid_address;            /* where clone wanted the new process to find its number, or 0 */
     struct descriptor tls[TLS_ENTRIES];
+    u32 stack_top;
+    u32 esp;                    /* kernel stack pointer while it does not run */
+    u8 frame_room[FRAME_ROOM];
+    struct trap_frame frame;    /* where the program is while the kernel runs */
     struct space space;
     struct file files[MAX_FILES];
+    u32 wake_nsec;
 };
+
+_Static_assert(__builtin_offsetof(struct trap_frame, vector) == FRAME_vector, "FRAME_vector");
+_Static_assert(__builtin_offsetof(struct trap_frame, cs) == FRAME_cs, "FRAME_cs");
+_Static_assert(sizeof(struct trap_frame) == FRAME_SIZE, "FRAME_SIZE");
+_Static_assert(__builtin_offsetof(struct process, stack_top) == PROCESS_stack_top, "PROCESS_stack_top");
+_Static_assert(__builtin_offsetof(struct process, frame) == PROCESS_frame, "PROCESS_frame");
 
 /* head.S */
 extern u8 boot_params[], boot_stack_top[];
@@ -153,7 +163,7 @@ int from_user(const struct trap_frame *frame);
 
 /* entry.S */
 extern void (*const trap_entries[TRAP_ENTRIES])(void);
-void syscall_entry(void);
+extern void (*const direct_entries[])(void);
 void first_process(void);
 void new_process_starts(void);
 void switch_context(u32 *old_esp, u32 new_esp);
@@ -211,7 +221,7 @@ int somebody_sleeps(void);
 void schedule(void);
 int schedule_if_needed(void);
 void yield(void);
-void sleep_ticks(u32 duration);
+void sleep_until(u32 seconds, u32 nanoseconds);
 void wait_for(const volatile void *what);
 void wake_up(const volatile void *what);
 void exit_process(u32 status) __attribute__((noreturn));

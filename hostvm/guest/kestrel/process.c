@@ -2,7 +2,7 @@
  * Processes: an address space, a kernel stack and a slot in a table; and who runs next, which is the next one in turn.
  * Slot 0 is the kernel's idle loop and runs when nobody else can. States change with interrupts off.
  *
- * Four things must be told to the Host when another process goes on: its page directory, its kernel stack (the CPU
+ * Four things must be told to the Host when another process goes on: its page directory, where its frame is (the CPU
  * itself pushes there when a system call comes, so the Host keeps those pages mapped), its thread-local segments, and
  * whether the FPU holds its numbers. They can wait for each other, so they go into the ring.
  */
@@ -10,6 +10,9 @@
 
 #define MAX_PROCESSES 24
 #define STACK_BYTES (KERNEL_STACK_PAGES * PAGE_SIZE)
+
+/* A frame may lie across the end of a page. */
+#define FRAME_PAGES 2
 
 static struct process processes[MAX_PROCESSES];
 static u8 stacks[MAX_PROCESSES][STACK_BYTES] __attribute__((aligned(PAGE_SIZE)));
@@ -48,26 +51,31 @@ struct process *new_process(const char *name)
 }
 
 /*
- * The new process's kernel stack looks as if it had been interrupted with `frame` and had then called switch_context:
- * four registers and a return address, `start`, below a trap frame.
+ * The new process looks as if it had been interrupted with `frame`, and its kernel stack as if switch_context had been
+ * called there: four registers and a return address, `start`.
  */
 void make_runnable(struct process *process, const struct trap_frame *frame, void (*start)(void))
 {
-    struct trap_frame *its_frame = (struct trap_frame *)process->stack_top - 1;
-    u32 *context = (u32 *)its_frame - 5;
+    u32 *context = (u32 *)process->stack_top - 5;
 
-    *its_frame = *frame;
+    process->frame = *frame;
     memset(context, 0, 4 * sizeof(u32));
     context[4] = (u32)start;
     process->esp = (u32)context;
     process->state = RUNNABLE;
 }
 
+/* The Host tells the time with each interrupt. */
+static int has_come(u32 seconds, u32 nanoseconds)
+{
+    return lguest_data.time_sec > seconds || (lguest_data.time_sec == seconds && lguest_data.time_nsec >= nanoseconds);
+}
+
 /* A timer interrupt: whoever has slept long enough may run, and whoever runs has run long enough. */
 void timer_tick(void)
 {
     for (u32 i = 0; i < MAX_PROCESSES; i++) {
-        if (processes[i].state == SLEEPING && (int)(ticks - processes[i].wake_at) >= 0)
+        if (processes[i].state == SLEEPING && has_come(processes[i].wake_sec, processes[i].wake_nsec))
             processes[i].state = RUNNABLE;
     }
     need_resched = 1;
@@ -111,7 +119,7 @@ void schedule(void)
     load_tls_of(next);
     /* The stack behind the page table: the Host maps the stack's pages in the directory it has then. */
     hcall_later(LHCALL_NEW_PGTABLE, physical(next->space.pgdir), 0, 0);
-    hcall_later(LHCALL_SET_STACK, KERNEL_DS, next->stack_top, KERNEL_STACK_PAGES);
+    hcall_later(LHCALL_SET_STACK, KERNEL_DS, (u32)(&next->frame + 1), FRAME_PAGES);
     hcall_later(LHCALL_TS, !fpu_is_ours(next), 0, 0);
     hcall_flush();
     enter_tls(next);
@@ -134,10 +142,11 @@ void yield(void)
     irq_enable();
 }
 
-void sleep_ticks(u32 duration)
+void sleep_until(u32 seconds, u32 nanoseconds)
 {
     irq_disable();
-    current->wake_at = ticks + duration;
+    current->wake_sec = seconds;
+    current->wake_nsec = nanoseconds;
     current->state = SLEEPING;
     schedule();
     irq_enable();

@@ -1,8 +1,8 @@
 /*
  * Traps and interrupts. The gates go to the Host one by one; it decides which of them the CPU may use directly. Only a
  * trap gate can be one: an interrupt gate has to switch interrupts off, and our interrupt flag is something the CPU does
- * not know. So the system call and what a program does to itself are trap gates; whatever needs interrupts off on entry
- * is an interrupt gate.
+ * not know. So the system call and what a program does to itself are trap gates, and switch interrupts off themselves
+ * (entry.S); all others are interrupt gates.
  */
 #include "kernel.h"
 
@@ -52,18 +52,21 @@ static void set_gate(u32 vector, void (*entry)(void), u32 type, u32 ring)
     hcall(LHCALL_LOAD_IDT_ENTRY, vector, lo, hi);
 }
 
+/* What a program does to itself on purpose, or nearly so, need not trouble the Host. In the order of direct_entries. */
+static const struct {
+    u32 vector, ring;
+} direct_traps[] = {
+    { DIVIDE_ERROR, KERNEL_RING }, { DEBUG, KERNEL_RING }, { BREAKPOINT, USER_RING },
+    { OVERFLOW, USER_RING }, { BOUND, KERNEL_RING }, { SYSCALL_VECTOR, USER_RING },
+};
+
 void init_traps(void)
 {
     for (u32 vector = 0; vector < TRAP_ENTRIES; vector++)
         set_gate(vector, trap_entries[vector], GATE_INTERRUPT, KERNEL_RING);
 
-    /* What a program does to itself on purpose, or nearly so, need not trouble the Host. */
-    set_gate(DIVIDE_ERROR, trap_entries[DIVIDE_ERROR], GATE_TRAP, KERNEL_RING);
-    set_gate(DEBUG, trap_entries[DEBUG], GATE_TRAP, KERNEL_RING);
-    set_gate(BREAKPOINT, trap_entries[BREAKPOINT], GATE_TRAP, USER_RING);
-    set_gate(OVERFLOW, trap_entries[OVERFLOW], GATE_TRAP, USER_RING);
-    set_gate(BOUND, trap_entries[BOUND], GATE_TRAP, KERNEL_RING);
-    set_gate(SYSCALL_VECTOR, syscall_entry, GATE_TRAP, USER_RING);
+    for (u32 i = 0; i < sizeof(direct_traps) / sizeof(direct_traps[0]); i++)
+        set_gate(direct_traps[i].vector, direct_entries[i], GATE_TRAP, direct_traps[i].ring);
 }
 
 /* From now on the Host may deliver this interrupt. */
@@ -143,14 +146,15 @@ static void page_fault(const struct trap_frame *frame)
 }
 
 /*
- * A program that single-steps itself takes the flag along into a trap that the Host reflects, and then each of our own
- * steps traps, until entry.S clears the flag. Go on without it here; the program's turn comes when it is back.
+ * A program that single-steps itself takes the flag along into a trap that the Host reflects, and then our own first
+ * step traps. Go on without it here; the program's turn comes when it is back. Interrupts were off, though the CPU, which
+ * made this frame, shows them on.
  */
 static void debug_trap(struct trap_frame *frame)
 {
     if (from_user(frame))
         fatal_trap(frame, "debug trap");
-    frame->eflags &= ~EFLAGS_TF;
+    frame->eflags &= ~(EFLAGS_TF | EFLAGS_IF);
 }
 
 static void interrupt(u32 irq)
@@ -186,6 +190,7 @@ void trap(struct trap_frame *frame)
 {
     switch (frame->vector) {
     case SYSCALL_VECTOR:
+        irq_enable();
         system_call(frame);
         break;
     case FIRST_IRQ ... TRAP_ENTRIES - 1:
