@@ -36,6 +36,7 @@ from hostvm.memory_map import (
     HOST_AREA,
     LGUEST_PAGES,
     SHADOW_POOL,
+    SWITCHER_BASE,
     guest_bases,
     guest_shadow_pool,
     guest_slice_size,
@@ -124,6 +125,16 @@ class Machine:
     def current_guest(self) -> LaunchedGuest:
         """The Guest that is on the CPU, or whose turn it is."""
         return self.guests[self._current]
+
+    @property
+    def switcher_entries(self) -> tuple[int, ...]:
+        """Where traps enter the Switcher: a linear address for each vector."""
+        return self._switcher.default_idt_entries
+
+    @property
+    def switcher_text(self) -> tuple[int, int]:
+        """First and last linear address of the Switcher's code."""
+        return SWITCHER_BASE, SWITCHER_BASE + len(self._switcher.text) - 1
 
     @property
     def probed_tick(self) -> Tick:

@@ -18,7 +18,7 @@ Read next: timeline.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from hostvm.probes import EVERYWHERE, Access, Probes, Span, touches
@@ -30,6 +30,8 @@ from replay.stops import (
     Actor,
     Breakpoint,
     BreakpointHit,
+    InstructionMet,
+    Instructions,
     Predicate,
     PredicateTrue,
     Reason,
@@ -82,6 +84,7 @@ class Scan:
         self.hits: list[Hit] = []
         self._breaks: dict[int, list[tuple[int, Breakpoint]]] = {}
         self._predicates: list[tuple[int, Predicate]] = []
+        self._instructions: list[tuple[int, Instructions]] = []
         self._watched: list[_Watched] = []
         self._true_at: dict[int, Tick] = {}
         self._first_true: dict[int, Tick] = {}
@@ -97,6 +100,8 @@ class Scan:
                 self._breaks.setdefault(address, []).append((number, stop))
             case Predicate():
                 self._predicates.append((number, stop))
+            case Instructions():
+                self._instructions.append((number, stop))
             case Watchpoint(place):
                 place = fixed(place, self._look)
                 self._watched.append(_Watched(number, stop, place, locate(place, self._look)))
@@ -104,7 +109,7 @@ class Scan:
     @property
     def needs_running(self) -> bool:
         """Whether there is anything that only a run can find."""
-        return bool(self._breaks or self._predicates or self._watched)
+        return bool(self._breaks or self._predicates or self._watched or self._instructions)
 
     # ---- probes ---------------------------------------------------------------------------------
 
@@ -112,6 +117,7 @@ class Scan:
         """What the engine must report."""
         code: list[Span] = [(address, address) for address in self._breaks]
         code += [p.domain or EVERYWHERE for _, p in self._predicates]
+        code += [i.domain for _, i in self._instructions]
         reads, writes = set[Span](), set[Span]()
         for watched in self._watched:
             writes.update(watched.located.roots)
@@ -143,8 +149,8 @@ class Scan:
             if predicate.holds(self._look):
                 self._note_true(number, tick)
         again = last_address == address and last_tick == tick - 1 and self._is_rep(address)
-        if not again and address in self._breaks and self._counts(tick):
-            self._meet(tick, self._breaks[address])
+        if not again and self._counts(tick):
+            self._meet(tick, address)
         return bool(self.hits) and not self.backwards
 
     def _counts(self, tick: Tick) -> bool:
@@ -154,10 +160,13 @@ class Scan:
     def _is_rep(self, address: int) -> bool:
         return is_rep_string(self._look.read(address, LONGEST))
 
-    def _meet(self, tick: Tick, stops: Sequence[tuple[int, Breakpoint]]) -> None:
-        for number, stop in stops:
+    def _meet(self, tick: Tick, address: int) -> None:
+        for number, stop in self._breaks.get(address, ()):
             if meets(stop, self._look):
                 self.hits.append((tick, BreakpointHit(number)))
+        for number, every in self._instructions:
+            if every.domain[0] <= address <= every.domain[1] and every.wants(self._look):
+                self.hits.append((tick, InstructionMet(number)))
 
     # ---- predicates -----------------------------------------------------------------------------
 

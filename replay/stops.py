@@ -30,6 +30,7 @@ from hostvm.observations import (
 )
 from hostvm.units import Tick
 from replay.events import Event, HostInterrupt, HostTurnInterrupt, HostWoken, Kind
+from replay.layouts import LAYOUTS
 from replay.look import Look
 from replay.places import Place
 
@@ -55,6 +56,7 @@ class Happening(Enum):
     TRAP = "trap"  # reflected to the Guest (vector)
     CONSOLE = "console"
     ENDED = "ended"
+    ANY = "any"  # whatever is not a mere digest or count
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +108,17 @@ class Predicate:
     domain: tuple[int, int] | None = None
 
 
-Stop: TypeAlias = Breakpoint | Watchpoint | EventStop | Predicate
+@dataclass(frozen=True, slots=True)
+class Instructions:
+    """Every instruction that begins at a linear address in `domain` (first, last) and that `wants` says yes to."""
 
+    wants: Condition
+    domain: tuple[int, int] = (0, 0xFFFFFFFF)
+
+
+Stop: TypeAlias = Breakpoint | Watchpoint | EventStop | Predicate | Instructions
+
+_BOOKKEEPING = frozenset({Kind.STATE_DIGEST, Kind.DIRECT_TRAPS})
 _INTERRUPTS = (HostInterrupt, HostTurnInterrupt, HostWoken)
 _CLASSES: dict[Happening, tuple[type[Event], ...]] = {
     Happening.RAISED: (IrqRaised,),
@@ -117,6 +128,9 @@ _CLASSES: dict[Happening, tuple[type[Event], ...]] = {
     Happening.TRAP: (TrapReflected,),
     Happening.CONSOLE: (ConsoleOutput,),
     Happening.ENDED: (GuestEnded,),
+    Happening.ANY: tuple(
+        layout.event for kind, layout in LAYOUTS.items() if kind not in _BOOKKEEPING
+    ),
 }
 _KINDS = {
     Happening.RAISED: frozenset({Kind.IRQ_RAISED}),
@@ -128,6 +142,7 @@ _KINDS = {
     Happening.TRAP: frozenset({Kind.TRAP_REFLECTED}),
     Happening.CONSOLE: frozenset({Kind.CONSOLE_OUTPUT}),
     Happening.ENDED: frozenset({Kind.GUEST_ENDED}),
+    Happening.ANY: frozenset(Kind) - _BOOKKEEPING,
 }
 
 
@@ -198,6 +213,13 @@ class PredicateTrue:
 
 
 @dataclass(frozen=True, slots=True)
+class InstructionMet:
+    """Stop `number`, which looks at every instruction, wants the one that begins here."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
 class HistoryStart:
     """There is nothing earlier."""
 
@@ -218,6 +240,7 @@ Reason: TypeAlias = (
     | WatchHit
     | EventMet
     | PredicateTrue
+    | InstructionMet
     | HistoryStart
     | HistoryEnd
     | Cancelled
@@ -272,6 +295,8 @@ __all__ = [
     "Happening",
     "HistoryEnd",
     "HistoryStart",
+    "InstructionMet",
+    "Instructions",
     "Predicate",
     "PredicateTrue",
     "Reason",

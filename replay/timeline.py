@@ -21,6 +21,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from os import PathLike
+from types import TracebackType
+from typing import Self, TypeAlias
 
 from hostvm.cpu_state import CpuState
 from hostvm.machine import Machine
@@ -31,6 +33,7 @@ from replay.events import Event
 from replay.instructions import LONGEST, is_rep_string
 from replay.log import TraceReader
 from replay.look import CURRENT, Look, Space
+from replay.moves import Unit, step
 from replay.places import fixed
 from replay.scan import Hit, Scan, meets
 from replay.session import ReplayWorld, start_of
@@ -45,6 +48,7 @@ from replay.stops import (
     HistoryEnd,
     HistoryStart,
     Reason,
+    Stepped,
     Stop,
     StopTable,
     Watchpoint,
@@ -56,6 +60,7 @@ GRID_NS = 100_000_000
 GRID_SHARE = 25
 PROGRESS_NS = 100_000_000
 FIRST_SLICE = 50_000
+Stops: TypeAlias = tuple[tuple[int, Stop], ...]
 _DENSE = (262_144, 65_536, 16_384, 4_096, 1_024, 256, 64, 16)
 _WINDOWS = (1_024, 32_768, 1_048_576)
 
@@ -116,6 +121,21 @@ class Timeline:
     def _pause(self) -> None:
         self.machine.paused = True
 
+    def close(self) -> None:
+        """Close the trace."""
+        self.reader.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
     # ---- looking --------------------------------------------------------------------------------
 
     @property
@@ -155,15 +175,25 @@ class Timeline:
         """Go to the next stop, or to the edge of history, or to `limit`, whichever comes first."""
         return self.resume_with(tuple(self.stops), backwards=backwards, limit=limit)
 
-    def resume_with(
-        self, stops: Iterable[tuple[int, Stop]], *, backwards: bool, limit: int | None = None
-    ) -> Arrival:
+    def resume_with(self, stops: Stops, *, backwards: bool, limit: int | None = None) -> Arrival:
         """As `resume`, for these stops instead of those in the table."""
-        stops = tuple(stops)
         with self.moving() as move:
-            search = self._backward if backwards else self._forward
-            move.append(search(stops, limit))
+            move.append(self.search(stops, backwards=backwards, limit=limit))
         return move[0]
+
+    def step(self, unit: Unit, *, backwards: bool = False, count: int = 1) -> Arrival:
+        """Make `count` steps of a unit (moves.py); ends early at an edge, and where a stop says so."""
+        with self.moving() as move:
+            for _ in range(count):
+                move[:] = [step(self, unit, backwards=backwards)]
+                if any(not isinstance(reason, Stepped) for reason in move[0].reasons):
+                    break
+        return move[0]
+
+    def search(self, stops: Stops, *, backwards: bool, limit: int | None = None) -> Arrival:
+        """The work of a resume, for those who are `moving` already."""
+        seek = self._backward if backwards else self._forward
+        return seek(stops, limit)
 
     @contextmanager
     def moving(self) -> Iterator[list[Arrival]]:
@@ -280,7 +310,7 @@ class Timeline:
 
     # ---- resuming forwards ----------------------------------------------------------------------
 
-    def _forward(self, stops: tuple[tuple[int, Stop], ...], limit: int | None) -> Arrival:
+    def _forward(self, stops: Stops, limit: int | None) -> Arrival:
         end = self.end_tick if limit is None else Tick(max(self.tick, min(limit, self.end_tick)))
         event = self._first_event(stops, end)
         goal = min(end, event)
@@ -317,17 +347,17 @@ class Timeline:
 
     # ---- resuming backwards ---------------------------------------------------------------------
 
-    def _backward(self, stops: tuple[tuple[int, Stop], ...], limit: int | None) -> Arrival:
+    def _backward(self, stops: Stops, limit: int | None) -> Arrival:
         begin = self.first_tick if limit is None else Tick(max(self.first_tick, limit))
         event = self._last_event(stops, begin)
         floor = Tick(max(begin, event))
         scan = self.scan(stops, backwards=True)
         found = self._search_back(stops, floor) if scan.needs_running else []
+        self._quiet()
         if found:
             here = max(tick for tick, _ in found)
             self.run_to(here)
             return self._arrival([reason for tick, reason in found if tick == here], stops)
-        self._quiet()
         self.run_to(floor)
         ended = limit is None and event < begin
         return self._arrival((HistoryStart(),) if ended else (), stops)
@@ -340,22 +370,36 @@ class Timeline:
                 last = max(last, event.tick) if event is not None else last
         return last
 
-    def _search_back(self, stops: tuple[tuple[int, Stop], ...], floor: Tick) -> list[Hit]:
-        """Scan stretch after stretch backwards, down to `floor`; the hits of the first stretch that has any."""
+    def _search_back(self, stops: Stops, floor: Tick) -> list[Hit]:
+        """The hits of the last stretch that has any, down to `floor`."""
+        for hits in self.scan_back(stops, floor):
+            found = [hit for hit in hits if hit[0] >= floor]
+            if found:
+                return found
+        return []
+
+    def scan_back(self, stops: Stops, floor: Tick | None = None) -> Iterator[list[Hit]]:
+        """Scan stretch after stretch, the last before the cursor first; yield the hits of each, in order of time.
+
+        It leaves the machine somewhere in history: whoever uses this goes to a tick with `return_to` or `run_to`.
+        """
         stops = self._pinned(stops)
         end = self.tick
         true_at_end = self.scan(stops, backwards=True).predicates_true()
-        for begin in self._stretches(floor):
+        for begin in self._stretches(self.first_tick if floor is None else floor):
             self._seek_quietly(begin)
             scan = self.scan(stops, backwards=True)
             self.run_scan(scan, end)
             true_at_end = scan.finish(end, true_at_end)
-            if scan.hits:
-                return [hit for hit in scan.hits if hit[0] >= floor]
+            yield scan.hits
             end = begin
-        return []
 
-    def _pinned(self, stops: Iterable[tuple[int, Stop]]) -> tuple[tuple[int, Stop], ...]:
+    def return_to(self, tick: Tick) -> None:
+        """Go to `tick` after a scan."""
+        self._quiet()
+        self.run_to(tick)
+
+    def _pinned(self, stops: Iterable[tuple[int, Stop]]) -> Stops:
         """Places in the space of the moment mean the space of the cursor, wherever the scan goes."""
         return tuple((number, self._pin(stop)) for number, stop in stops)
 

@@ -1,0 +1,321 @@
+"""Time travel against somebody who walks: every tick, every stop and every step compared with single steps forward."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from hostvm.observations import DirectTraps
+from hostvm.units import Tick
+from replay.events import StateDigest
+from replay.look import GuestPhysicalSpace
+from replay.moves import Unit
+from replay.places import Place
+from replay.stops import (
+    Breakpoint,
+    BreakpointHit,
+    EventStop,
+    Happening,
+    HistoryEnd,
+    HistoryStart,
+    Predicate,
+    PredicateTrue,
+    Stepped,
+    Touch,
+    WatchHit,
+    Watchpoint,
+)
+from replay.timeline import Timeline
+from tests.replay.histories import (
+    Instant,
+    forward_digests,
+    interrupt_ticks,
+    record_guest,
+    timeline_of,
+    walk,
+)
+from tests.replay.recorded import events_of
+
+SPAN = 6000
+
+
+@pytest.fixture(scope="module", params=["hello", "kestrel", "kestrel-2.6.27"])
+def path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    line = "loops=2" if request.param == "hello" else ""
+    return record_guest(tmp_path_factory.mktemp("history") / "x.lgt", request.param, line)
+
+
+@pytest.fixture
+def timeline(path: Path) -> Iterator[Timeline]:
+    with timeline_of(path) as timeline:
+        yield timeline
+
+
+@pytest.fixture(scope="module")
+def stretch(path: Path) -> list[Instant]:
+    """Some thousand ticks in the thick of it: an interrupt with as many events around it as there are."""
+    events = [int(event.tick) for event in events_of(path)]
+    middle = max(
+        interrupt_ticks(path)[1:],
+        key=lambda tick: sum(abs(event - tick) < SPAN // 2 for event in events),
+    )
+    return walk(path, middle - SPAN // 2, middle + SPAN // 2)
+
+
+def ticks_forward(timeline: Timeline, last: int) -> list[int]:
+    found: list[int] = []
+    while (arrival := timeline.resume(limit=last)).tick < last:
+        found.append(arrival.tick)
+    return found
+
+
+def ticks_back(timeline: Timeline, first: int) -> list[int]:
+    found: list[int] = []
+    while (arrival := timeline.resume(backwards=True, limit=first)).tick > first:
+        found.append(arrival.tick)
+    return found
+
+
+@pytest.mark.parametrize("room", [2 << 20, 64 << 20])
+def test_wherever_one_comes_from_a_tick_has_the_state_of_the_forward_run(
+    path: Path, room: int
+) -> None:
+    rng = random.Random(room)
+    timeline = timeline_of(path, room)
+    with timeline:
+        compare_seeks(timeline, path, rng)
+
+
+def compare_seeks(timeline: Timeline, path: Path, rng: random.Random) -> None:
+    goals = [rng.randrange(timeline.end_tick + 1) for _ in range(40)]
+    goals += [tick + d for tick in interrupt_ticks(path)[:20] for d in (0, 1)]
+    expected = forward_digests(path, goals)
+    rng.shuffle(goals)
+    for goal in goals:
+        assert timeline.go(goal).tick == goal
+        assert timeline.machine.digest() == expected[goal], goal
+
+
+def test_a_thousand_steps_forward_and_a_thousand_back_pass_the_same_states(
+    timeline: Timeline, path: Path
+) -> None:
+    start = interrupt_ticks(path)[1] - 500
+    timeline.go(start)
+    there = [(timeline.tick, timeline.machine.register_digest())]
+    for _ in range(1000):
+        timeline.step(Unit.TICK)
+        there.append((timeline.tick, timeline.machine.register_digest()))
+    back = [there[-1]]
+    for _ in range(1000):
+        timeline.step(Unit.TICK, backwards=True)
+        back.append((timeline.tick, timeline.machine.register_digest()))
+    assert back == there[::-1]
+    assert [i.registers for i in walk(path, start, start + 1000)] == [d for _, d in there]
+
+
+def test_instruction_steps_pass_every_beginning_and_nothing_else(
+    timeline: Timeline, stretch: list[Instant]
+) -> None:
+    beginnings = [i.tick for i in stretch if i.begins]
+    timeline.go(beginnings[0])
+    forward = [timeline.step(Unit.INSTRUCTION).tick for _ in beginnings[1:1500]]
+    assert forward == beginnings[1:1500]
+    back = [timeline.step(Unit.INSTRUCTION, backwards=True).tick for _ in forward]
+    assert back == beginnings[: len(back)][::-1]
+
+
+def test_breakpoints_hit_every_beginning_of_their_instruction_in_both_directions(
+    timeline: Timeline, stretch: list[Instant]
+) -> None:
+    rng = random.Random(7)
+    first, last = stretch[0].tick, stretch[-1].tick
+    for _ in range(6):
+        address = rng.choice([i for i in stretch[1:-1] if i.begins]).eip
+        expected = [i.tick for i in stretch if i.begins and i.eip == address]
+        expected = [tick for tick in expected if first < tick < last]
+        number = timeline.stops.add(Breakpoint(address))
+        timeline.go(first)
+        assert ticks_forward(timeline, last) == expected
+        assert ticks_back(timeline, first) == expected[::-1]
+        timeline.go(expected[0] - 1)
+        assert BreakpointHit(number) in timeline.resume().reasons
+        timeline.stops.remove(number)
+
+
+def test_a_condition_and_a_ring_choose_among_the_hits(
+    timeline: Timeline, stretch: list[Instant]
+) -> None:
+    first, last = stretch[0].tick, stretch[-1].tick
+    middle = stretch[len(stretch) // 2]
+    expected = [
+        i.tick
+        for i in stretch[1:-1]
+        if i.begins and i.eip == middle.eip and i.esp == middle.esp and i.cpl == middle.cpl
+    ]
+    timeline.stops.add(
+        Breakpoint(
+            middle.eip,
+            ring=middle.cpl,
+            condition=lambda look: look.cpu.regs[4] == middle.esp,
+        )
+    )
+    timeline.go(last)
+    assert ticks_back(timeline, first) == expected[::-1]
+    assert ticks_forward(timeline, last) == expected
+
+
+def changing_places(path: Path, first: int, last: int) -> list[int]:
+    """Guest-physical addresses of words that differ between two ticks: somebody wrote there."""
+    with timeline_of(path) as timeline:
+        timeline.go(first)
+        guest = timeline.machine.guests[0]
+        size = guest.loaded.pfn_limit << 12
+        before = timeline.machine.memory.read(guest.base, size)
+        timeline.go(last)
+        after = timeline.machine.memory.read(guest.base, size)
+    return [
+        at
+        for page in range(0, size, 4096)
+        if before[page : page + 4096] != after[page : page + 4096]
+        for at in range(page, page + 4096, 4)
+        if before[at : at + 4] != after[at : at + 4]
+    ]
+
+
+def test_watchpoints_find_every_change_whoever_makes_it(
+    timeline: Timeline, path: Path, stretch: list[Instant]
+) -> None:
+    first, last = stretch[0].tick, stretch[-1].tick
+    rng = random.Random(3)
+    addresses = rng.sample(changing_places(path, first, last), 6)
+    base = timeline.machine.guests[0].base
+    seen = walk(path, first, last, [(base + at, 4) for at in addresses])
+    for index, address in enumerate(addresses):
+        contents = [i.watched[index] for i in seen]
+        changes = [
+            int(i.tick)
+            for i, old, new in zip(seen, contents, contents[1:], strict=False)
+            if old != new
+        ]
+        number = timeline.stops.add(
+            Watchpoint(Place(address, 4, GuestPhysicalSpace(0)), Touch.CHANGE)
+        )
+        timeline.go(first)
+        inner = [tick + 1 for tick in changes if tick + 1 < last]
+        assert ticks_forward(timeline, last) == inner, hex(address)
+        timeline.go(last)
+        assert ticks_back(timeline, first) == [t for t in changes if t > first][::-1]
+        timeline.stops.remove(number)
+
+
+def test_a_watch_tells_old_and_new_and_who(
+    timeline: Timeline, path: Path, stretch: list[Instant]
+) -> None:
+    first, last = stretch[0].tick, stretch[-1].tick
+    address = changing_places(path, first, last)[0]
+    place = Place(address, 4, GuestPhysicalSpace(0))
+    number = timeline.stops.add(Watchpoint(place))
+    timeline.go(last)
+    arrival = timeline.resume(backwards=True)
+    (hit,) = [r for r in arrival.reasons if isinstance(r, WatchHit)]
+    assert hit.number == number
+    assert hit.tick == arrival.tick
+    assert timeline.read(address, 4, place.space) == hit.old != hit.new
+    timeline.step(Unit.TICK)
+    assert timeline.read(address, 4, place.space) == hit.new
+
+
+def test_events_are_found_from_the_log(timeline: Timeline, path: Path) -> None:
+    events = list(events_of(path))
+    ticks = sorted({e.tick for e in events if not isinstance(e, StateDigest | DirectTraps)})
+    timeline.go(ticks[-1] + 1)
+    back = [timeline.step(Unit.EVENT, backwards=True).tick for _ in range(20)]
+    assert back == ticks[-20:][::-1]
+    forward = [timeline.step(Unit.EVENT).tick for _ in range(19)]
+    assert forward == ticks[-19:]
+    timeline.stops.add(EventStop(Happening.ENDED))
+    timeline.go(0)
+    assert timeline.resume().tick == events[-1].tick or timeline.resume().tick <= timeline.end_tick
+
+
+def test_world_switches_are_where_the_guest_is_entered_and_left(
+    timeline: Timeline, stretch: list[Instant]
+) -> None:
+    switches = [b.tick for a, b in pairwise(stretch) if bool(a.cpl) != bool(b.cpl)]
+    assert len(switches) > 3
+    timeline.go(stretch[0].tick)
+    forward = [timeline.step(Unit.SWITCH).tick for _ in switches]
+    assert forward == switches
+    back = [timeline.step(Unit.SWITCH, backwards=True).tick for _ in switches[:-1]]
+    assert back == switches[:-1][::-1]
+
+
+def test_predicates_stop_where_they_become_true_in_the_direction_of_travel(
+    timeline: Timeline, stretch: list[Instant]
+) -> None:
+    first, last = stretch[0].tick, stretch[-1].tick
+    true = {i.tick for i in stretch if i.cpl == 0 and i.eip < 0xFFC00000}
+    rises = [t for t in sorted(true) if t - 1 not in true and first < t < last]
+    falls = [t for t in sorted(true) if t + 1 not in true and first < t < last]
+    number = timeline.stops.add(
+        Predicate(
+            "in the Host",
+            lambda look: look.machine.cpu.cpl == 0 and look.machine.cpu.eip < 0xFFC00000,
+        )
+    )
+    timeline.go(first)
+    assert ticks_forward(timeline, last) == rises
+    timeline.go(last)
+    assert ticks_back(timeline, first) == falls[::-1]
+    timeline.go(rises[0] - 1)
+    assert PredicateTrue(number) in timeline.resume().reasons
+
+
+def test_a_call_stepped_over_is_stepped_back_over(
+    timeline: Timeline, stretch: list[Instant]
+) -> None:
+    found = 0
+    for instant in stretch:
+        if not instant.begins or found == 12:
+            continue
+        timeline.go(instant.tick)
+        if timeline.read(instant.eip, 1)[:1] != b"\xe8" or not instant.cpl:
+            continue
+        arrival = timeline.step(Unit.OVER)
+        if arrival.tick > stretch[-1].tick:
+            continue
+        found += 1
+        assert timeline.machine.cpu.eip == instant.eip + 5
+        assert timeline.step(Unit.OVER, backwards=True).tick == instant.tick
+        timeline.go(instant.tick)
+        inside = timeline.step(Unit.INSTRUCTION).tick
+        assert timeline.step(Unit.OUT).tick == arrival.tick
+        timeline.go(inside)
+        assert timeline.step(Unit.OUT, backwards=True).tick == instant.tick
+    assert found
+
+
+def test_both_edges_of_history_are_told(timeline: Timeline) -> None:
+    assert timeline.resume(backwards=True).reasons == (HistoryStart(),)
+    assert timeline.resume().reasons == (HistoryEnd(),)
+    assert timeline.tick == timeline.end_tick
+    assert timeline.step(Unit.TICK).reasons == (HistoryEnd(),)
+    assert timeline.step(Unit.TICK, backwards=True).reasons == (Stepped(),)
+    assert timeline.go(-5).reasons == (HistoryStart(),)
+
+
+def test_a_cancelled_move_leaves_the_cursor_where_it_was(timeline: Timeline) -> None:
+    timeline.go(1234)
+    before = timeline.machine.digest()
+
+    def cancel(_: Tick) -> None:
+        timeline.cancel()
+
+    timeline.progress = cancel
+    timeline.stops.add(Predicate("never", lambda _: False))
+    assert type(timeline.resume().reasons[0]).__name__ == "Cancelled"
+    assert (timeline.tick, timeline.machine.digest()) == (1234, before)
