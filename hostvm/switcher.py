@@ -83,6 +83,9 @@ class PagesLayout:
 
 
 PAGES = PagesLayout()
+_HOST_CR3 = CPU_PAGES + PAGES.host_cr3
+_ESP1 = CPU_PAGES + PAGES.guest_tss + _TSS_ESP1
+_SS1 = CPU_PAGES + PAGES.guest_tss + _TSS_SS1
 _DIRECTORY_FLAGS = int(Pte.P | Pte.RW | Pte.A)
 
 
@@ -283,14 +286,19 @@ def copy_in_guest_info(
     """Prepare the CPU's pages for `guest`; `ran_last` tells whether it was this Guest that ran before."""
     if not ran_last:
         guest.changed = Changed.ALL
-    memory.write_u32(CPU_PAGES + PAGES.host_cr3, host_cr3)
+    _keep(memory, _HOST_CR3, host_cr3)
     map_switcher(memory, guest.shadow_root, guest.switcher_page_table)
-    tss = CPU_PAGES + PAGES.guest_tss
-    memory.write_u32(tss + _TSS_ESP1, guest.esp1)
-    memory.write_u32(tss + _TSS_SS1, guest.ss1)
+    _keep(memory, _ESP1, guest.esp1)
+    _keep(memory, _SS1, guest.ss1)
     if guest.changed:
         _copy_changed(guest, switcher)
         guest.changed = 0
+
+
+def _keep(memory: PhysicalMemory, address: int, value: int) -> None:
+    # A page that is not written need not be looked at by whoever keeps track of pages.
+    if memory.read_u32(address) != value:
+        memory.write_u32(address, value)
 
 
 def _copy_changed(guest: GuestOnCpu, switcher: Switcher) -> None:

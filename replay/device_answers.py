@@ -31,7 +31,9 @@ class Outstanding:
 
     def next_due(self) -> int | None:
         """When the next answer is due."""
-        return min((due for due, _ in self._requests.values()), default=None)
+        if not self._requests:
+            return None
+        return min(due for due, _ in self._requests.values())
 
     def take_due(self, now: int) -> tuple[Request, ...]:
         """Pass out the requests whose time has come, in the order of their times."""
