@@ -98,7 +98,11 @@ class Arrival:
 
 
 def _earliest(*times: int | None) -> int | None:
-    return min((time for time in times if time is not None), default=None)
+    least = None
+    for time in times:
+        if time is not None and (least is None or time < least):
+            least = time
+    return least
 
 
 class PeriodicTick:
