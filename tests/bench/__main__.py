@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from tests.bench import compute, overhead, peak_memory, rates, round_trip, start, trace_size
+from tests.bench import compute, linux, overhead, peak_memory, rates, round_trip, start, trace_size
 from tests.bench.figures import Figure, Result, as_json, table
 
 FIGURES: tuple[Figure, ...] = (
@@ -17,6 +17,7 @@ FIGURES: tuple[Figure, ...] = (
     *trace_size.FIGURES,
     *start.FIGURES,
     *peak_memory.FIGURES,
+    *linux.FIGURES,
 )
 
 
