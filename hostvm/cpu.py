@@ -681,8 +681,7 @@ class Cpu:
             self._repeated += 1
             self._budget.value = self._counter.value + 1
             self._stale = True
-        self._note_code(pc, size)
-        new = [a for a in self._gaps.find(pc, self.read_linear(pc, size)) if a not in self._hooked]
+        new = [a for a in self._gaps.find(pc, self._code_of(pc, size)) if a not in self._hooked]
         for address in new:
             self._hooked.add(address)
             self._hook(uc_const.UC_HOOK_CODE, self._gap_callback, address, address)
@@ -690,12 +689,19 @@ class Cpu:
             self._stale = True
             self._stop(_Why.NEW_HOOK)
 
-    def _note_code(self, pc: int, size: int) -> None:
-        space = self.address_space()
-        for address in {pc, pc + size - 1 & 0xFFFFFFFF if size else pc}:
-            physical = peek(self.memory, space, address)
-            if physical is not None:
-                self._code_pages.add(physical >> PAGE_SHIFT)
+    def _code_of(self, pc: int, size: int) -> bytes:
+        """The bytes of a block; notes the pages on which they lie."""
+        space, memory = self.address_space(), self.memory
+        physical = peek(memory, space, pc)
+        if physical is not None:
+            self._code_pages.add(physical >> PAGE_SHIFT)
+            on_one_page = (pc & PAGE_SIZE - 1) + size <= PAGE_SIZE
+            if on_one_page and memory.base <= physical < memory.base + memory.size:
+                return memory.read(physical, size)
+        physical = peek(memory, space, pc + size - 1 & 0xFFFFFFFF)
+        if physical is not None:
+            self._code_pages.add(physical >> PAGE_SHIFT)
+        return self.read_linear(pc, size)
 
     @_guarded
     def _on_code_probe(self, _uc: int, address: int, _size: int, _data: int) -> None:
