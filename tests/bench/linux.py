@@ -1,8 +1,8 @@
 """A real Linux from power-on to poweroff, recorded, against the same kernel booted natively in QEMU.
 
 The kernels are the user's (docs/linux.md); without LGREPLAY_LINUX_DIR there are no figures here. A run is taken apart
-in a process of its own, because looking costs time: parts are functions, and the time of those that a part calls and that
-are parts themselves is not its own.
+in a process of its own, because looking costs time. Parts are functions, and the time of other parts that one calls is
+not its own.
 
 `python -m tests.bench.linux ARGUMENTS` is that process: the arguments are those of `lgreplay`.
 """
