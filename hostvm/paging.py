@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from hostvm.memory import PhysicalMemory
-from hostvm.x86 import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, PageFault, Pte
+from hostvm.x86 import PAGE_MASK, PAGE_SIZE, PageFault, Pte
 
 _LARGE_PAGE_MASK = 0xFFC00000
 _WORD = struct.Struct("<I").unpack_from
@@ -76,32 +76,34 @@ def translate(
 
 def peek(memory: PhysicalMemory, space: AddressSpace, linear: int) -> int | None:
     """Physical address of `linear` whatever its protection, changing nothing; None where unmapped."""
-    if not space.enabled:
+    root, enabled, large_pages = space
+    if not enabled:
         return linear
-    entry, shift = space.root, 22
-    for shift in (22, PAGE_SHIFT):
-        address = (entry & PAGE_MASK) + (linear >> shift & 0x3FF) * 4
-        if not memory.base <= address < memory.base + memory.size:
-            return None
-        entry = memory.read_u32(address)
-        if not entry & _P:
-            return None
-        if shift == 22 and space.large_pages and entry & _PSE:
-            return (entry & _LARGE_PAGE_MASK) | (linear & ~_LARGE_PAGE_MASK)
-    return (entry & PAGE_MASK) | (linear & (PAGE_SIZE - 1))
+    view, base, size = memory.view, memory.base, memory.size
+    at = (root & PAGE_MASK) - base + (linear >> 20 & 0xFFC)
+    pde: int = _WORD(view, at)[0] if 0 <= at < size else 0
+    if not pde & _P:
+        return None
+    if large_pages and pde & _PSE:
+        return (pde & _LARGE_PAGE_MASK) | (linear & ~_LARGE_PAGE_MASK)
+    at = (pde & PAGE_MASK) - base + (linear >> 10 & 0xFFC)
+    pte: int = _WORD(view, at)[0] if 0 <= at < size else 0
+    return (pte & PAGE_MASK) | (linear & (PAGE_SIZE - 1)) if pte & _P else None
 
 
 def peek_bytes(memory: PhysicalMemory, space: AddressSpace, linear: int, count: int) -> bytes:
     """Up to `count` bytes from `linear`; stops short at the first unmapped page."""
-    out = bytearray()
-    while len(out) < count:
+    out = b""
+    while True:
         at = linear + len(out) & 0xFFFFFFFF
         physical = peek(memory, space, at)
         if physical is None or not memory.base <= physical < memory.base + memory.size:
-            break
+            return out
         room = PAGE_SIZE - (at & (PAGE_SIZE - 1))
-        out += memory.read(physical, min(room, count - len(out)))
-    return bytes(out)
+        missing = count - len(out)
+        out += memory.read(physical, min(room, missing))
+        if missing <= room:
+            return out
 
 
 __all__ = ["AddressSpace", "PageNotAccessible", "peek", "peek_bytes", "translate"]
