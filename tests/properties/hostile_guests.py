@@ -129,7 +129,7 @@ def config_of(kernel: bytes, abi: str, digest_interval: int = DIGEST_INTERVAL) -
     """A canary and a hostile Guest."""
     canary = GuestConfig(canary_kernel(generation(abi)), memory=MEMORY, abi=abi, name="canary")
     hostile = GuestConfig(kernel, memory=MEMORY, abi=abi, name="hostile", devices=DEVICES)
-    return MachineConfig((canary, hostile), digest_interval, memory_digest_every=4)
+    return MachineConfig((canary, hostile), digest_interval, memory_digest_every=4, restarts=True)
 
 
 def kernel_of(attack: Attack) -> bytes:
@@ -146,6 +146,10 @@ class HostileRuns:
         self._layout = generation(abi).data
         pages = {PROLOGUE: prologue(generation(abi)), SEGMENTS: good_segments()}
         pages[DATA] = bytes(data_page(self._layout))
+        # What a Guest that restarts comes to: it gives up at once.
+        pages[HANDLER] = hypercall(
+            generation(abi), numbers_of(generation(abi))[Call.SHUTDOWN], 0, 1
+        )
         self.machine = Machine(config_of(elf(PROLOGUE, pages), abi), VirtualWorld())
         self._power_on = self.machine.state()
         while (self.machine._current, self.machine.cpu.eip) != (HOSTILE, HANDLER):
