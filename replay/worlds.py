@@ -263,12 +263,13 @@ class VirtualWorld:
 
 @dataclass(frozen=True, slots=True)
 class Console:
-    """A file descriptor to type at, and the Guest's device that gets what is typed."""
+    """A file descriptor to type at, and the Guest's device that gets what is typed, or what `passed` leaves of it."""
 
     descriptor: int
     guest: int
     device: int
     irq: int
+    passed: Callable[[bytes], bytes] = bytes
 
 
 class HostWorld:
@@ -402,8 +403,9 @@ class HostWorld:
             return
         readable, _, _ = select.select([self._console.descriptor], [], [], ns / 1e9)
         if readable:
-            self._typed = os.read(self._console.descriptor, LONGEST_READ)
-            if not self._typed:
+            typed = os.read(self._console.descriptor, LONGEST_READ)
+            self._typed = self._console.passed(typed)
+            if not typed:
                 self._console = None
 
     def submit(self, tick: Tick, request: Request) -> None:

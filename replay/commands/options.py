@@ -7,6 +7,7 @@ from typing import TypeAlias, TypeVar
 
 import click
 
+from hostvm.quirks import QUIRK_NAMES, corrected_names, quirks_without
 from replay.quantities import parse_count, parse_keep, parse_memory
 
 _Parsed = TypeVar("_Parsed")
@@ -25,8 +26,23 @@ def _parsed_by(parse: Callable[[str], _Parsed]) -> _Callback[_Parsed]:
     return convert
 
 
+def as_corrected(
+    ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Names of bugs to correct, out of NAME=correct or NAME=upstream; the last word about one counts."""
+    said: dict[str, str] = {}
+    for value in values:
+        name, _, how = value.partition("=")
+        if name not in QUIRK_NAMES:
+            raise click.BadParameter(f"{name!r} is none of {', '.join(QUIRK_NAMES)}", ctx, param)
+        if how not in ("correct", "upstream"):
+            raise click.BadParameter(f"{value!r}: want {name}=correct or =upstream", ctx, param)
+        said[name] = how
+    return corrected_names(quirks_without(name for name in said if said[name] == "correct"))
+
+
 as_count = _parsed_by(parse_count)
 as_memory = _parsed_by(parse_memory)
 as_keep = _parsed_by(parse_keep)
 
-__all__ = ["as_count", "as_keep", "as_memory"]
+__all__ = ["as_corrected", "as_count", "as_keep", "as_memory"]

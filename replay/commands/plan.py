@@ -5,7 +5,8 @@ from __future__ import annotations
 import mmap
 import os
 import secrets
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hostvm.abi import DevicePage, generation
@@ -14,11 +15,15 @@ from hostvm.devices.descriptor_page import lay_out_devices
 from hostvm.errors import ConfigurationError
 from hostvm.launcher import DEFAULT_MEMORY, GuestConfig
 from hostvm.machine import MachineConfig
+from hostvm.quirks import quirks_without
 from replay.catalogue import find_kernel, read_kernel
+from replay.commands.init_program import read_program, words_for
 from replay.device_answers import Disks
 from replay.keep import Keep
 from replay.trace_file import incomplete_path
 from replay.worlds import HOST_HZ, Console, HostWorld, VirtualWorld
+
+INIT_GUESTS = frozenset({"kestrel", "kestrel-2.6.27"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +35,8 @@ class Wish:
     output: str | None = None
     memory: int | None = None
     initrd: str | None = None
+    init: str | None = None
+    arguments: tuple[str, ...] = ()
     command_line: str = ""
     abi: str | None = None
     blocks: tuple[str, ...] = ()
@@ -40,6 +47,9 @@ class Wish:
     max_ticks: int | None = None
     keep_last: Keep | None = None
     quiet: bool = False
+    interactive: bool = False
+    reboot: bool = True
+    corrected: tuple[str, ...] = ()
 
 
 def free_name(stem: str) -> Path:
@@ -65,7 +75,7 @@ def make_plan(wish: Wish) -> Plan:
 
     Raises: OSError, ConfigurationError.
     """
-    initrd = Path(wish.initrd).read_bytes() if wish.initrd else b""
+    wish, initrd = with_init(wish) if wish.init else _with_initrd(wish)
     images = [_open_image(Path(name)) for name in wish.blocks]
     devices: tuple[DeviceConfig, ...] = tuple(disk for disk, _ in images)
     devices += (RngConfig(),) if wish.rng else ()
@@ -88,7 +98,42 @@ def make_plan(wish: Wish) -> Plan:
         for guest in range(len(guests))
         for rank, (_, image) in enumerate(images)
     }
-    return Plan(MachineConfig(guests), disks, _console_of(guests[0]))
+    config = MachineConfig(guests, quirks=quirks_without(wish.corrected), restarts=wish.reboot)
+    typed = _console_of(guests[0])
+    if wish.interactive:
+        _check_interactive(wish, guests[0], typed)
+    return Plan(config, disks, typed)
+
+
+def _check_interactive(wish: Wish, guest: GuestConfig, typed: tuple[int, int] | None) -> None:
+    if typed is None:
+        raise ConfigurationError(f"-i: a guest of lguest {guest.abi} has no console to type at")
+    if wish.clock == "virtual":
+        raise ConfigurationError("-i: somebody who types needs the host's clock, not a virtual one")
+
+
+def _with_initrd(wish: Wish) -> tuple[Wish, bytes]:
+    if wish.arguments:
+        raise ConfigurationError(f"{wish.arguments[0]!r}: arguments are for the program of --init")
+    return wish, Path(wish.initrd).read_bytes() if wish.initrd else b""
+
+
+def with_init(wish: Wish) -> tuple[Wish, bytes]:
+    """The wish for a guest that runs the program of `--init`, and that guest's ramdisk.
+
+    Raises: OSError, ConfigurationError.
+    """
+    assert wish.init is not None
+    if wish.initrd:
+        raise ConfigurationError(
+            "--init: the program is the ramdisk, so --initrd cannot be another"
+        )
+    if wish.kernels or not set(wish.guests) <= INIT_GUESTS:
+        raise ConfigurationError(f"--init: only {' and '.join(sorted(INIT_GUESTS))} run a program")
+    memory = DEFAULT_MEMORY if wish.memory is None else wish.memory
+    program = read_program(Path(wish.init), memory)
+    line = words_for(program, wish.command_line, wish.arguments, terminal=wish.interactive)
+    return replace(wish, command_line=line), program.content
 
 
 def _open_image(path: Path) -> tuple[BlockConfig, mmap.mmap]:
@@ -108,14 +153,16 @@ def _console_of(guest: GuestConfig) -> tuple[int, int] | None:
     return console.number, console.queues[0].irq
 
 
-def make_world(wish: Wish, seed: int, plan: Plan, keys: int | None) -> HostWorld | VirtualWorld:
-    """The World asked for; `keys` is a descriptor at which somebody types."""
+def make_world(
+    wish: Wish, seed: int, plan: Plan, keys: int | None, passed: Callable[[bytes], bytes] = bytes
+) -> HostWorld | VirtualWorld:
+    """The World asked for; `keys` is a descriptor at which somebody types, and the Guest gets what `passed` leaves."""
     if wish.clock == "virtual":
         return VirtualWorld(seed, disks=plan.disks, host_hz=wish.host_hz)
     console = None
     if keys is not None and plan.typed is not None:
         device, irq = plan.typed
-        console = Console(keys, 0, device, irq)
+        console = Console(keys, 0, device, irq, passed)
     return HostWorld(seed, console, plan.disks, wish.host_hz)
 
 
@@ -126,4 +173,13 @@ def choose_seed(wish: Wish) -> int:
     return 0 if wish.clock == "virtual" else secrets.randbits(32)
 
 
-__all__ = ["Plan", "Wish", "choose_seed", "free_name", "make_plan", "make_world"]
+__all__ = [
+    "INIT_GUESTS",
+    "Plan",
+    "Wish",
+    "choose_seed",
+    "free_name",
+    "make_plan",
+    "make_world",
+    "with_init",
+]

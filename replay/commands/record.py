@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from replay.commands.options import as_count, as_keep, as_memory
+from replay.commands.options import as_corrected, as_count, as_keep, as_memory
 
 if TYPE_CHECKING:
     from replay.keep import Keep
@@ -35,6 +35,11 @@ if TYPE_CHECKING:
 )
 @click.option("--memory", callback=as_memory, help="Memory of each guest, such as 64M [64M].")
 @click.option("--initrd", metavar="FILE", help="Initial ramdisk.")
+@click.option(
+    "--init",
+    metavar="PROG",
+    help="A static i386 program to run in the guest kestrel, with the ARGUMENTS.",
+)
 @click.option(
     "--append", "command_line", default="", metavar="TEXT", help="The guest's command line."
 )
@@ -73,7 +78,20 @@ if TYPE_CHECKING:
 @click.option(
     "--keep-last", callback=as_keep, help="Keep only the newest part: 100M of trace, or 5m."
 )
+@click.option(
+    "-i", "--interactive", is_flag=True, help="The terminal is the guest's, ^C too; ^A x ends."
+)
+@click.option("--no-reboot", is_flag=True, help="A guest that wants to restart ends there.")
+@click.option(
+    "--quirk",
+    "corrected",
+    multiple=True,
+    callback=as_corrected,
+    metavar="NAME=correct",
+    help="Correct one of lguest's bugs (docs/commands.md has the list); may be repeated.",
+)
 @click.option("--quiet", is_flag=True, help="Do not show the guest's console.")
+@click.argument("arguments", nargs=-1)
 @click.pass_context
 def record(
     ctx: click.Context,
@@ -82,6 +100,7 @@ def record(
     output: str | None,
     memory: int | None,
     initrd: str | None,
+    init: str | None,
     command_line: str,
     blocks: tuple[str, ...],
     rng: bool,
@@ -91,24 +110,30 @@ def record(
     host_hz: int,
     max_ticks: int | None,
     keep_last: Keep | None,
+    interactive: bool,
+    no_reboot: bool,
+    corrected: tuple[str, ...],
     quiet: bool,
+    arguments: tuple[str, ...],
 ) -> None:
     """Run a guest and record everything that a replay needs.
 
     The guest's console goes to stdout, progress to stderr; with the host's clock, what is typed goes to the (first)
     guest. ^C ends the recording, and the trace is whole then. A second ^C gives up and leaves FILE.incomplete, readable
-    as far as it goes.
+    as far as it goes. With -i all keys are the guest's but ^A, and ^A x ends.
     """
     from replay.commands.plan import Wish
     from replay.commands.recorder import run
 
     run(
         Wish(
-            guests=guests or (() if kernels else ("hello",)),
+            guests=guests or (() if kernels else ("kestrel" if init else "hello",)),
             kernels=kernels,
             output=output,
             memory=memory,
             initrd=initrd,
+            init=init,
+            arguments=arguments,
             command_line=command_line,
             blocks=blocks,
             rng=rng,
@@ -119,6 +144,9 @@ def record(
             max_ticks=max_ticks,
             keep_last=keep_last,
             quiet=quiet,
+            interactive=interactive,
+            reboot=not no_reboot,
+            corrected=corrected,
         ),
         ctx.find_root().obj or (),
     )

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from hostvm.observations import ConsoleOutput, EndReason, GuestEnded, Observation
+from hostvm.observations import (
+    ConsoleOutput,
+    EndReason,
+    GuestEnded,
+    GuestRestarted,
+    Observation,
+)
 from hostvm.units import Tick
-from replay.commands.keyboard import keyboard
+from replay.commands.keyboard import HELP, EscapeKeys, keyboard
 from replay.commands.plan import Wish, choose_seed, free_name, make_plan, make_world
 from replay.commands.terminal import Terminal
 from replay.errors import one_line
@@ -19,7 +26,7 @@ from replay.machine_header import Origin
 from replay.quantities import short_count
 from replay.recording import Recorded, record
 from replay.trace_header import TraceEndReason
-from replay.worlds import FAR, HostWorld, VirtualWorld
+from replay.worlds import FAR, HostWorld
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 END_WORDS = {
@@ -44,7 +51,9 @@ class View:
         self._quiet = quiet
         self._began = time.monotonic()
         self._stopping = False
+        self.wake: Callable[[], None] | None = None
         self.ended: list[GuestEnded] = []
+        self.restarts: Counter[int] = Counter()
 
     @property
     def seconds(self) -> float:
@@ -52,8 +61,10 @@ class View:
         return time.monotonic() - self._began
 
     def stop(self) -> None:
-        """End at the next opportunity."""
+        """End at the next opportunity, and wait for nothing any more."""
         self._stopping = True
+        if self.wake is not None:
+            self.wake()
 
     def stops(self) -> bool:
         """Whether to end."""
@@ -65,6 +76,8 @@ class View:
             self._terminal.console(observation.data)
         elif isinstance(observation, GuestEnded):
             self.ended.append(observation)
+        elif isinstance(observation, GuestRestarted):
+            self.restarts[observation.guest] += 1
 
     def progress(self, tick: Tick) -> None:
         """Show how far it is."""
@@ -76,7 +89,7 @@ class View:
 
 
 @contextmanager
-def _stopped_by_signals(view: View, world: HostWorld | VirtualWorld) -> Iterator[None]:
+def _stopped_by_signals(view: View) -> Iterator[None]:
     """The first signal ends the recording, the second has its usual effect."""
     before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
 
@@ -86,8 +99,6 @@ def _stopped_by_signals(view: View, world: HostWorld | VirtualWorld) -> Iterator
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         view.stop()
-        if isinstance(world, HostWorld):
-            world.stop()
         restore()
 
     for number in STOP_SIGNALS:
@@ -105,15 +116,21 @@ def run(wish: Wish, arguments: Sequence[str]) -> None:
     """
     plan = make_plan(wish)
     seed = choose_seed(wish)
-    first = (*wish.guests, *wish.kernels)[0]
+    first = wish.init or (*wish.guests, *wish.kernels)[0]
     path = Path(wish.output) if wish.output else free_name(Path(first).name)
     origin = Origin(wish.clock, seed, ("lgreplay", *arguments), time.time_ns())
-    terminal = Terminal()
+    terminal = Terminal(interactive=wish.interactive)
     view = View(terminal, plan.config.guests[0].name, quiet=wish.quiet)
     try:
-        with keyboard() as keys:
-            world = make_world(wish, seed, plan, keys)
-            with _stopped_by_signals(view, world):
+        with keyboard(interactive=wish.interactive) as keys:
+            passed: Callable[[bytes], bytes] = bytes
+            if wish.interactive:
+                passed = EscapeKeys(view.stop, lambda: terminal.say(HELP))
+                terminal.say(f"recording {one_line(str(path))}; {HELP}")
+            world = make_world(wish, seed, plan, keys, passed)
+            if isinstance(world, HostWorld):
+                view.wake = world.stop
+            with _stopped_by_signals(view):
                 recorded = record(
                     plan.config,
                     world,
@@ -125,6 +142,7 @@ def run(wish: Wish, arguments: Sequence[str]) -> None:
                 )
     finally:
         terminal.clear()
+        terminal.take_back()
     for line in _summary(path, recorded, view):
         terminal.say(line)
     if terminal.reader_gone:
@@ -132,6 +150,8 @@ def run(wish: Wish, arguments: Sequence[str]) -> None:
 
 
 def _summary(path: Path, recorded: Recorded, view: View) -> Iterator[str]:
+    for guest, times in sorted(view.restarts.items()):
+        yield f"guest {guest} was restarted {times} time{'s' if times > 1 else ''}"
     for end in view.ended:
         text = f": {one_line(end.text)}" if end.text else ""
         yield f"guest {end.guest} {END_OF_GUEST[end.reason]} at tick {end.tick:,}{text}"

@@ -40,6 +40,8 @@ def _facts(reader: TraceReader) -> Iterator[tuple[str, str]]:
     yield "format", f"{reader.version.major}.{reader.version.minor}, trace {reader.trace_id.hex()}"
     yield "machine", f"{header.engine} {header.engine_version}, {header.cpu_model}"
     yield "clock", f"{header.clock}, seed {header.seed}"
+    if header.quirks:
+        yield "corrected", ", ".join(header.quirks)
     for number, guest in enumerate(header.guests):
         yield f"guest {number}", _guest(reader, guest)
     for image in header.images:

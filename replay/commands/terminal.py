@@ -13,6 +13,7 @@ from typing import Final
 _OBEYED: Final = frozenset("\n\r\t\b")
 _ERASE: Final = "\r\x1b[K"
 _WIDTH: Final = 79
+_NORMAL: Final = "\x1b[0m\x1b[?25h\x1b[?1000l\x1b[?1049l\r\n"
 
 
 def harmless(data: bytes) -> str:
@@ -22,10 +23,15 @@ def harmless(data: bytes) -> str:
 
 
 class Terminal:
-    """Shows status and console. Status is shown only where stderr is a screen."""
+    """Shows status and console. Status is shown only where stderr is a screen.
 
-    def __init__(self) -> None:
-        self._has_status = sys.stderr.isatty()
+    `interactive`: the screen is the Guest's, which may do with it as it likes, and there is no status.
+    """
+
+    def __init__(self, *, interactive: bool = False) -> None:
+        self._is_guests = interactive
+        self._escaped = False
+        self._has_status = sys.stderr.isatty() and not interactive
         self._is_screen = sys.stdout.isatty()
         self._line_ended = True
         self._shown = False
@@ -51,7 +57,7 @@ class Terminal:
             return
         self.clear()
         try:
-            if self._is_screen:
+            if self._is_screen and not self._is_guests:
                 sys.stdout.write(harmless(data))
             else:
                 sys.stdout.buffer.write(data)
@@ -59,6 +65,14 @@ class Terminal:
         except BrokenPipeError:
             self.reader_gone = True
         self._line_ended = data.endswith(b"\n")
+        self._escaped |= self._is_guests and b"\x1b" in data
+
+    def take_back(self) -> None:
+        """The screen is not the Guest's any more: normal colours, the usual screen, and a cursor."""
+        self._is_guests = False
+        if self._escaped and self._is_screen:
+            sys.stdout.write(_NORMAL)
+            sys.stdout.flush()
 
     def say(self, text: str) -> None:
         """Write a line of our own to stderr, at the beginning of a line."""

@@ -126,9 +126,10 @@ def test_a_chunk_header_is_laid_out_as_written() -> None:
 
 def test_magic_and_trailer_are_as_written() -> None:
     assert f"`{chunks.MAGIC.hex(' ')}`" in TEXT
-    assert chunks.pack_prologue(chunks.Version())[8:12] == bytes((1, 0, 0, 0))
+    assert chunks.pack_prologue(chunks.Version(1, 0))[8:12] == bytes((1, 0, 0, 0))
     assert chunks.pack_trailer(0x1234)[:16] == b"LGTEND\r\n" + (0x1234).to_bytes(8, "little")
-    assert "# The trace file, version 1.0" in TEXT
+    version = f"{chunks.MAJOR}.{chunks.MINOR}"
+    assert f"# The trace file, version {version}\n" in TEXT
 
 
 def test_the_table_of_chunks_is_the_codes() -> None:

@@ -7,7 +7,7 @@
 
 #define NS_PER_SECOND   1000000000u
 #define TIMER_ABSTIME   1
-#define LONGEST_SLEEP   100000          /* seconds: the ticks of more would not fit into a word */
+#define LONGEST_SLEEP   0x7fffffff      /* seconds */
 #define CLOCK_TICKS     100             /* a second, in times(2) */
 
 struct rusage {
@@ -89,34 +89,30 @@ u32 sys_clock_getres64(struct trap_frame *frame)
     return frame->ecx ? put_time64(frame->ecx, 0, NS_PER_SECOND / timer_hz) : 0;
 }
 
-/* At least so long, to the tick; a sleep of nothing yields. */
+/* At least so long, to the timer's next tick; a sleep of nothing yields. */
 static u32 sleep_for(u32 seconds, u32 nanoseconds)
 {
-    u32 ns_per_tick = NS_PER_SECOND / timer_hz;
-    u32 duration;
+    u32 end;
 
     if (nanoseconds >= NS_PER_SECOND)
         return (u32)-EINVAL;
-    duration = (seconds < LONGEST_SLEEP ? seconds : LONGEST_SLEEP) * timer_hz;
-    duration += (nanoseconds + ns_per_tick - 1) / ns_per_tick;
-    if (duration)
-        sleep_ticks(duration + 1);
-    else
+    if (!seconds && !nanoseconds) {
         yield();
+        return 0;
+    }
+    /* The clock was read at most a period of the timer ago. */
+    end = lguest_data.time_nsec + nanoseconds + NS_PER_SECOND / timer_hz;
+    seconds = seconds < LONGEST_SLEEP ? seconds : LONGEST_SLEEP;
+    sleep_until(lguest_data.time_sec + seconds + end / NS_PER_SECOND, end % NS_PER_SECOND);
     return 0;
 }
 
-static u32 sleep_until(u32 seconds, u32 nanoseconds)
+static u32 sleep_to(u32 seconds, u32 nanoseconds)
 {
-    u32 now_sec = lguest_data.time_sec, now_nsec = lguest_data.time_nsec;
-
     if (nanoseconds >= NS_PER_SECOND)
         return (u32)-EINVAL;
-    if (seconds < now_sec || (seconds == now_sec && nanoseconds <= now_nsec))
-        return 0;
-    if (nanoseconds < now_nsec)
-        return sleep_for(seconds - now_sec - 1, nanoseconds + NS_PER_SECOND - now_nsec);
-    return sleep_for(seconds - now_sec, nanoseconds - now_nsec);
+    sleep_until(seconds, nanoseconds);
+    return 0;
 }
 
 /* `step` is how many words lie from the seconds to their parts. */
@@ -126,7 +122,7 @@ static u32 sleep_as_told(u32 address, u32 step, u32 flags)
 
     if (!user_range_ok(address, 2 * step * sizeof(u32), 0))
         return (u32)-EFAULT;
-    return flags & TIMER_ABSTIME ? sleep_until(time[0], time[step]) : sleep_for(time[0], time[step]);
+    return flags & TIMER_ABSTIME ? sleep_to(time[0], time[step]) : sleep_for(time[0], time[step]);
 }
 
 u32 sys_nanosleep(struct trap_frame *frame)
