@@ -32,7 +32,7 @@ def test_hostile_guests_harm_nobody_and_replay_to_the_same_end_however_they_are_
         fate = judge(runs, seed, attack(seed, abi))
         if fate.end is not None:
             texts.add(fate.end.text[:12])
-    assert len(texts) > 12, f"the attacks are too much alike: {texts}"
+    assert len(texts) > 8, f"the attacks are too much alike: {texts}"
 
 
 @both
