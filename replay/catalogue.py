@@ -25,7 +25,7 @@ class ShippedGuest:
     abi: str = DEFAULT_GENERATION
 
 
-_KESTREL_OPTIONS = "init=NAME first program, hz=N, crash=write or crash=storm, -- ARGUMENTS"
+_KESTREL_OPTIONS = "init=NAME first program, hz=N, crash=write|storm|stale, -- ARGUMENTS"
 
 SHIPPED: Mapping[str, ShippedGuest] = MappingProxyType(
     {

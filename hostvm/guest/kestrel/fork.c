@@ -26,6 +26,7 @@ u32 fork(const struct trap_frame *frame, u32 tid_address)
     memcpy(child->tls, current->tls, sizeof(child->tls));
     child->tid_address = tid_address;
     fpu_copy(child);
+    open_account(child);
     asm volatile("movl %%fs, %0\n\tmovl %%gs, %1" : "=r"(child->fs), "=r"(child->gs));
     child_frame.eax = 0;
     make_runnable(child, &child_frame, new_process_starts);

@@ -16,6 +16,6 @@
 #define FRAME_ROOM              20
 
 #define PROCESS_stack_top       592
-#define PROCESS_frame           620
+#define PROCESS_frame           1212
 
 #endif

@@ -4,7 +4,7 @@
  *      head.S  main.c  flags.S  paravirt.c     boot, and operations that ring 1 may not do itself
  *      entry.S  traps.c  segments.c               ways in and out; IDT and GDT
  *      hcall.c  pages.c  paging.c  space.c        queued hypercalls; memory, from frames to address spaces
- *      process.c  fpu.c  fork.c  exec.c  elf.c    processes
+ *      process.c  fpu.c  alarm.c  fork.c  exec.c  elf.c     processes
  *      syscalls.c  calls.h  times.c  stat.c  files.c     what programs can ask for
  *      virtio.c  console.c  tty.c  block.c  print.c      devices
  *      user/                                      the programs, in ring 3
@@ -70,10 +70,10 @@ struct region {
 #define MAX_REGIONS 24
 
 struct space {
-    u32 *pgdir;
-    u32 heap_start, heap_end;
     u32 regions_used;
     struct region regions[MAX_REGIONS];
+    u32 heap_start, heap_end;
+    u32 *pgdir;
 };
 
 enum file_kind {
@@ -110,11 +110,12 @@ struct process {
     struct descriptor tls[TLS_ENTRIES];
     u32 stack_top;
     u32 esp;                    /* kernel stack pointer while it does not run */
+    struct space space;
     u8 frame_room[FRAME_ROOM];
     struct trap_frame frame;    /* where the program is while the kernel runs */
-    struct space space;
     struct file files[MAX_FILES];
     u32 wake_nsec;
+    struct account *account;
 };
 
 _Static_assert(__builtin_offsetof(struct trap_frame, vector) == FRAME_vector, "FRAME_vector");
@@ -232,6 +233,13 @@ int process_exists(u32 pid);
 u32 fork(const struct trap_frame *frame, u32 tid_address);
 u32 clone(const struct trap_frame *frame);
 void process_begins(void);
+
+/* alarm.c */
+extern int alarms_wanted;
+void open_account(struct process *process);
+void account_switch(struct process *process, const struct process *from);
+void ring_alarms(void);
+void close_account(struct process *process);
 
 /* fpu.c */
 extern u32 fpu_switches;

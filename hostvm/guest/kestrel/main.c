@@ -7,7 +7,8 @@
  *
  * Command line: init=NAME (another first program), hz=N (timer interrupts a second, default 1000), loops=N (for built-in
  * programs, default 4), argv0=NAME (what init is told that it is called), tty (the console is a terminal, see tty.c),
- * quiet (nothing is said of the ends of processes but the first), crash=write or crash=storm (show how the kernel dies); what follows " -- " are init's arguments.
+ * quiet (nothing is said of the ends of processes but the first), crash=write, crash=storm or crash=stale (show how the
+ * kernel dies); what follows " -- " are init's arguments.
  */
 #include "kernel.h"
 
@@ -169,7 +170,10 @@ static void look_for_a_pc(void)
         print("kestrel: no PC around us\n");
 }
 
-/* What becomes of a kernel with a bug: a wild write, or a fault that nothing helps against. */
+/*
+ * What becomes of a kernel with a bug: a wild write, a fault that nothing helps against, or a wild write long before it
+ * shows (alarm.c).
+ */
 static void crash_if_wanted(void)
 {
     char how[8];
@@ -182,6 +186,8 @@ static void crash_if_wanted(void)
         ignore_page_faults = 1;
         *(volatile u32 *)PAGE_SIZE = 1;
     }
+    if (strings_equal(how, "stale"))
+        alarms_wanted = 1;
 }
 
 /*

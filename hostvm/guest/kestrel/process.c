@@ -78,6 +78,7 @@ void timer_tick(void)
         if (processes[i].state == SLEEPING && has_come(processes[i].wake_sec, processes[i].wake_nsec))
             processes[i].state = RUNNABLE;
     }
+    ring_alarms();
     need_resched = 1;
 }
 
@@ -114,6 +115,7 @@ void schedule(void)
     if (next == previous)
         return;
     switches++;
+    account_switch(next, previous);
     leave_tls(previous);
     current = next;
     load_tls_of(next);
@@ -215,6 +217,7 @@ void exit_process(u32 status)
     }
     fpu_forget(current);
     leave_space();
+    close_account(current);
     hand_over_children();
     wake_up(current->parent);
     current->state = ZOMBIE;

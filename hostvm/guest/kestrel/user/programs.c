@@ -17,6 +17,7 @@ const struct program programs[] = {
     { "disk", disk_main },
     { "wild", wild_main },
     { "idle", idle_main },
+    { "batch", batch_main },
     { "", 0 },
 };
 
@@ -44,6 +45,21 @@ int init_main(int argc, char **argv)
         start(started[i], argc > 1 ? argv[1] : four);
     while (wait_child(-1, &status) > 0)
         failed += status != 0;
+    return (int)failed;
+}
+
+/* batch [N]: one after another, two programs side by side, N times. */
+int batch_main(int argc, char **argv)
+{
+    static char two[] = "2";
+    u32 count = count_from(argc, argv, 4), failed = 0, status;
+
+    for (u32 i = 0; i < count; i++) {
+        start("mix", two);
+        start("cow", two);
+        while (wait_child(-1, &status) > 0)
+            failed += status != 0;
+    }
     return (int)failed;
 }
 
