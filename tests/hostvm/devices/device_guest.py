@@ -49,6 +49,8 @@ class Program:
         self.abi = generation(abi)
         self.code = b""
         self.rings = b""
+        self.more: list[tuple[int, bytes]] = []
+        self.shared_words: dict[int, int] = {}
         self._numbers = {call: number for number, call in self.abi.hypercalls.items()}
         self.call(Call.LGUEST_INIT, SHARED)
 
@@ -84,11 +86,15 @@ class Program:
             heads.append(bad_head)
         available = struct.pack(f"<HH{len(heads)}H", 0, len(heads), *heads)
         ring = (descriptors.ljust(4096, b"\0") + available).ljust(RING_BYTES, b"\0")
+        self.offer(queue, ring)
+
+    def offer(self, queue: int, ring: bytes) -> None:
+        """Copy a ring, descriptors and what is available, to its queue, and ring."""
         self._move("esi", RINGS + len(self.rings))
         self._move("edi", queue)
         self._move("ecx", RING_BYTES)
         self.code += b"\xf3\xa4"
-        self.rings += ring
+        self.rings += ring.ljust(RING_BYTES, b"\0")
         self.call(Call.NOTIFY, queue)
 
     def await_used(self, queue: int, count: int) -> None:
@@ -122,6 +128,8 @@ class Program:
         )
         if layout.syscall_vec is not None:
             struct.pack_into("<I", page, layout.syscall_vec, SYSCALL_VECTOR)
+        for offset, word in self.shared_words.items():
+            struct.pack_into("<I", page, offset, word)
         return bytes(page)
 
     def guest(self, *devices: BlockConfig | RngConfig) -> GuestConfig:
@@ -132,6 +140,7 @@ class Program:
             (RINGS, self.rings or b"\0", 0x10000),
             (DATA, data, 0x2000),
             (SHARED, self._shared(), 4096),
+            *((address, data, len(data)) for address, data in self.more),
         )
         return GuestConfig(kernel, memory=MEMORY, abi=self.abi.name, devices=devices, name="tiny")
 

@@ -1,0 +1,83 @@
+"""Every reason for which lguest kills a Guest is given to one that deserves it, in a recording that replays."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import hostvm
+from hostvm.machine import MachineConfig
+from hostvm.observations import EndReason, GuestEnded
+from hostvm.units import Tick
+from tests.hostvm.condemned import ALL, CASES, Case, condemned
+from tests.replay.recorded import Silent, record_hello, verify
+
+AT_ONCE = 12
+LONGEST = Tick(3_000_000)
+
+# Each says that the Host cannot reach the shared page. That was checked when the Guest named it, and stays where it is.
+OUT_OF_REACH = {
+    "Writing result for async hypercall",
+    "Fetching async hypercalls",
+    "Writing cr2",
+    "Writing timestamp",
+    "Disabling interrupts",
+    "Re-enabling interrupts",
+}
+
+
+def of(abi: str) -> tuple[Case, ...]:
+    return tuple(case for case in CASES if abi in case.abis)
+
+
+BATCHES = [(abi, start) for abi in ALL for start in range(0, len(of(abi)), AT_ONCE)]
+
+
+@pytest.mark.parametrize(("abi", "start"), BATCHES)
+def test_each_guest_is_killed_for_what_it_did_in_lguests_words(
+    abi: str, start: int, tmp_path: Path
+) -> None:
+    cases = of(abi)[start : start + AT_ONCE]
+    guests, texts = zip(*(condemned(case, abi) for case in cases), strict=True)
+    watcher = Silent()
+    path = tmp_path / "killed.lgt"
+    record_hello(path, watcher=watcher, config=MachineConfig(guests), max_ticks=LONGEST)
+    ends = {o.guest: (o.reason, o.text) for o in watcher.observations if isinstance(o, GuestEnded)}
+    assert {case.name: ends.get(guest) for guest, case in enumerate(cases)} == {
+        case.name: (EndReason.KILLED, text) for case, text in zip(cases, texts, strict=True)
+    }
+    verify(path)
+
+
+def _templates(tree: ast.AST) -> Iterator[str]:
+    """What stands in GuestKilled(...), as a pattern."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Call(func=ast.Name(id="GuestKilled"), args=[ast.Constant(value=str(text))]):
+                yield re.escape(text)
+            case ast.Call(func=ast.Name(id="GuestKilled"), args=[ast.JoinedStr(values=parts)]):
+                yield "".join(
+                    re.escape(str(part.value)) if isinstance(part, ast.Constant) else ".*"
+                    for part in parts
+                )
+
+
+@cache
+def reasons() -> frozenset[str]:
+    """Every text in the sources, as a pattern."""
+    files = Path(hostvm.__file__).parent.rglob("*.py")
+    return frozenset(
+        pattern for file in files for pattern in _templates(ast.parse(file.read_text("utf-8")))
+    )
+
+
+def test_no_reason_in_the_sources_is_left_out() -> None:
+    said = [condemned(case, abi)[1] for case in CASES for abi in case.abis]
+    missing = {p for p in reasons() if not any(re.fullmatch(p, text) for text in said)}
+    assert {re.sub(r"\\(.)", r"\1", pattern) for pattern in missing} == OUT_OF_REACH
+    assert len(reasons()) > 40
