@@ -18,7 +18,7 @@ import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntFlag
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from typing import Protocol
 
@@ -98,6 +98,12 @@ class Changed(IntFlag):
     ALL = 7
 
 
+# Plain integers: these are asked for at each entry.
+_IDT, _GDT, _GDT_TLS, _ALL = (
+    int(c) for c in (Changed.IDT, Changed.GDT, Changed.GDT_TLS, Changed.ALL)
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Switcher:
     """The Switcher's addresses where it runs; `default_idt_entries` are the entry points by vector."""
@@ -153,6 +159,11 @@ def default_idt_entry(
         dpl = GUEST_RING
     elif guest_entry is not None:
         dpl = gate_dpl(guest_entry[1])
+    return _gate_to_host(handler, dpl)
+
+
+@lru_cache(maxsize=4 * IDT_ENTRIES)
+def _gate_to_host(handler: int, dpl: int) -> tuple[int, int]:
     return pack_gate(LGUEST_CS, handler, GateType.INTERRUPT, dpl)
 
 
@@ -285,7 +296,7 @@ def copy_in_guest_info(
 ) -> None:
     """Prepare the CPU's pages for `guest`; `ran_last` tells whether it was this Guest that ran before."""
     if not ran_last:
-        guest.changed = Changed.ALL
+        guest.changed = _ALL
     _keep(memory, _HOST_CR3, host_cr3)
     map_switcher(memory, guest.shadow_root, guest.switcher_page_table)
     _keep(memory, _ESP1, guest.esp1)
@@ -302,7 +313,7 @@ def _keep(memory: PhysicalMemory, address: int, value: int) -> None:
 
 
 def _copy_changed(guest: GuestOnCpu, switcher: Switcher) -> None:
-    if guest.changed & Changed.IDT:
+    if guest.changed & _IDT:
         guest.copy_traps(HostPhysical(CPU_PAGES + PAGES.guest_idt), switcher.default_idt_entries)
     copy_gdt = _gdt_copier(guest)
     if copy_gdt is not None:
@@ -310,9 +321,9 @@ def _copy_changed(guest: GuestOnCpu, switcher: Switcher) -> None:
 
 
 def _gdt_copier(guest: GuestOnCpu) -> Callable[[HostPhysical], None] | None:
-    if guest.changed & Changed.GDT:
+    if guest.changed & _GDT:
         return guest.copy_gdt
-    if guest.changed & Changed.GDT_TLS:
+    if guest.changed & _GDT_TLS:
         return guest.copy_gdt_tls
     return None
 
