@@ -59,6 +59,12 @@ class EventStore:
         self._ranks = [rank for rank, _ in chunks]
         self._entries = [entry for _, entry in chunks]
         self._lasts = [entry.last_tick for entry in self._entries]
+        # Events are numbered from 0 in the whole trace, also where a checkpoint stands before this store.
+        self.first_number = sum(
+            entry.count
+            for entry in reader.chunks
+            if entry.type == ChunkType.EVENTS and entry.sequence < first
+        )
         self._decoded: OrderedDict[int, Decoded] = OrderedDict()
         self._before = [0]
         for entry in self._entries:
@@ -147,15 +153,17 @@ class EventStore:
 
     def interrupt_at(self, tick: Tick) -> bool:
         """Whether the step at `tick` is the delivery of a hardware interrupt."""
+        return any(type(event) is HostInterrupt for event in self.events_at(tick))
+
+    def events_at(self, tick: Tick) -> Iterator[Event]:
+        """Yield the events of one tick, in order."""
         number, index = self.position_at(tick)
         while number < self.chunk_count:
             for event in self.chunk(number).events[index:]:
                 if event.tick != tick:
-                    return False
-                if type(event) is HostInterrupt:
-                    return True
+                    return
+                yield event
             number, index = number + 1, 0
-        return False
 
 
 _START = Position(0, 0)

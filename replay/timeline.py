@@ -28,13 +28,16 @@ from hostvm.cpu_state import CpuState
 from hostvm.machine import Machine
 from hostvm.probes import NO_PROBES
 from hostvm.units import Tick
+from replay.bookmarks import Bookmarks
 from replay.event_store import EventCursor, EventStore
-from replay.events import Event
+from replay.events import Event, Kind
 from replay.instructions import LONGEST, is_rep_string
 from replay.log import TraceReader
 from replay.look import CURRENT, Look, Space
 from replay.moves import Unit, step
 from replay.places import fixed
+from replay.predicate import evaluate, parse
+from replay.provenance import Location, Write, last_write, next_write
 from replay.scan import Hit, Scan, meets
 from replay.session import ReplayWorld, start_of
 from replay.snapshots import Snapshot, Snapshots
@@ -47,22 +50,33 @@ from replay.stops import (
     EventStop,
     HistoryEnd,
     HistoryStart,
+    Predicate,
     Reason,
     Stepped,
     Stop,
     StopTable,
     Watchpoint,
 )
+from replay.stored_states import StoredStates
+from replay.symbols import Symbols
+from replay.where import tick_of
+from replay.whynot import Obstacle, whynot
 
 ROOM = 256 << 20
 SLICE_NS = 40_000_000
 GRID_NS = 100_000_000
 GRID_SHARE = 25
 PROGRESS_NS = 100_000_000
+# A stored state is used if it saves so many ticks: about what loading one costs.
+STORED_PAYS = 2_000_000
 FIRST_SLICE = 50_000
 Stops: TypeAlias = tuple[tuple[int, Stop], ...]
 _DENSE = (262_144, 65_536, 16_384, 4_096, 1_024, 256, 64, 16)
 _WINDOWS = (1_024, 32_768, 1_048_576)
+
+
+class Interrupted(Exception):
+    """A search was cancelled; the position is where it was."""
 
 
 class _Broken(Exception):
@@ -102,10 +116,13 @@ class Timeline:
         self._torn = start.torn
         self._cursor = EventCursor(self.store)
         self.machine: Machine = start.machine(self._world())
+        self.symbols = Symbols(self.machine)
+        self.bookmarks = Bookmarks(reader.path, reader.trace_id)
         self.look = Look(self.machine)
         self.first_tick = self.machine.tick
         self.end_tick = max(self.first_tick, start.end_tick)
         self.snapshots = Snapshots(self.machine, self._cursor.position, room)
+        self.stored = StoredStates(reader, self.store)
         self._continues = False
         self._cancelled = False
         self._slice = FIRST_SLICE
@@ -163,6 +180,10 @@ class Timeline:
         """Break off the move under way, from any thread or a signal handler."""
         self._cancelled = True
 
+    def seek(self, where: int | str) -> Arrival:
+        """Be at a tick, or where words say (where.py). Raises BadPlace."""
+        return self.go(where if isinstance(where, int) else tick_of(self, where))
+
     def go(self, tick: int) -> Arrival:
         """Be at a tick; beyond an edge of history one stays at the edge."""
         goal = Tick(min(max(tick, self.first_tick), self.end_tick))
@@ -215,6 +236,26 @@ class Timeline:
             if not arrived:
                 self._restore_at(origin)
 
+    @contextmanager
+    def excursion(self) -> Iterator[None]:
+        """Move about and come back, whatever happens. Raises Interrupted when cancelled."""
+        origin = self.tick
+        self.snapshots.pinned = origin
+        self.keep_here()
+        try:
+            yield
+        except _Broken as broken:
+            raise Interrupted from broken
+        finally:
+            self._cancelled = False
+            self._quiet()
+            self._restore_at(origin)
+
+    def poll(self) -> None:
+        """For long searches: end here if the move was cancelled."""
+        if self._cancelled:
+            raise _Broken
+
     def keep_here(self) -> Snapshot:
         """Take a snapshot of where the cursor is: the way back costs nothing then."""
         return self.snapshots.take(self._cursor.position, continues=self._continues, dense=True)
@@ -223,6 +264,33 @@ class Timeline:
         if wanted > self.end_tick:
             return (HistoryEnd(),)
         return (HistoryStart(),) if wanted < self.first_tick else ()
+
+    # ---- asking -----------------------------------------------------------------------------------
+
+    def last_write(self, location: Location) -> Write | None:
+        """Who changed a location last before the cursor (provenance.py). Raises NoSuchLocation, Interrupted."""
+        return last_write(self, location)
+
+    def next_write(self, location: Location) -> Write | None:
+        """Who changes a location next, from the cursor on. Raises NoSuchLocation, Interrupted."""
+        return next_write(self, location)
+
+    def whynot(self, irq: int, guest: int = 0) -> tuple[Obstacle, ...]:
+        """Why a virtual interrupt is not being delivered here (whynot.py). Raises ValueError, Interrupted."""
+        return whynot(self, irq, guest)
+
+    def predicate(self, text: str) -> Predicate:
+        """A stop for when an expression becomes true (predicate.py). Raises BadPredicate."""
+        guest = self.look.guest.lguest
+        return parse(text, self.symbols.address_of, (guest.noirq_start, guest.noirq_end))
+
+    def evaluate(self, text: str) -> int:
+        """The value of such an expression here. Raises BadPredicate."""
+        return evaluate(text, self.look, self.symbols.address_of)
+
+    def address(self, text: str) -> int:
+        """A linear address: a number or a symbol. Raises BadPredicate."""
+        return evaluate(text, self.look, self.symbols.address_of) & 0xFFFFFFFF
 
     # ---- going to a tick ------------------------------------------------------------------------
 
@@ -240,10 +308,39 @@ class Timeline:
 
     def _approach(self, goal: Tick) -> None:
         """Go back to the last snapshot not after `goal`, unless the machine is between the two already."""
+        while (stored := self._worthwhile(goal)) is not None:
+            if self._start_from_stored(stored):
+                return
         snapshot = self.snapshots.at_or_before(goal)
         assert snapshot is not None
         if self.tick > goal or snapshot.tick > self.tick:
             self._restore(snapshot)
+
+    def _worthwhile(self, goal: Tick) -> Tick | None:
+        """Tick of the state stored in the trace, if there is one, from which the way to `goal` is much shorter."""
+        snapshot = self.snapshots.at_or_before(goal)
+        assert snapshot is not None
+        nearest = snapshot.tick if self.tick > goal else max(snapshot.tick, self.tick)
+        tick = self.stored.before(goal)
+        return None if tick is None or tick - nearest < STORED_PAYS else tick
+
+    def _start_from_stored(self, tick: Tick) -> bool:
+        """Be in the state stored for `tick`, which must have the digest that it should; else it is refused."""
+        loaded = self.stored.load(tick, self.machine)
+        if loaded is None:
+            return False
+        found = self.snapshots.adopt(
+            loaded.state, loaded.pages, loaded.position, continues=loaded.row.continues
+        )
+        self._restore(found)
+        if self.machine.digest() == loaded.row.digest:
+            return True
+        trusted = self.snapshots.at_or_before(Tick(tick - 1))
+        assert trusted is not None
+        self._restore(trusted)
+        self.snapshots.drop(found)
+        self.stored.refuse(tick, "it is not the state that it says")
+        return False
 
     def _restore_at(self, tick: Tick) -> None:
         snapshot = self.snapshots.at_or_before(tick)
@@ -418,7 +515,7 @@ class Timeline:
         while begin > floor:
             snapshot = self.snapshots.at_or_before(Tick(begin - 1))
             assert snapshot is not None
-            begin = max(floor, snapshot.tick)
+            begin = max(floor, snapshot.tick, self.stored.before(begin - 1) or floor)
             yield begin
 
     def _seek_quietly(self, goal: Tick) -> None:
@@ -477,6 +574,14 @@ class Timeline:
                 case EventStop():
                     yield from (EventMet(number, event) for event in self._events_here(stop))
 
+    def events_at(self, tick: Tick) -> Iterator[Event]:
+        """What the log says of the step at `tick`."""
+        everything = frozenset(Kind)
+        for event in self.store.find_after(Tick(tick - 1), lambda _: True, everything):
+            if event.tick != tick:
+                return
+            yield event
+
     def _events_here(self, stop: EventStop) -> Iterator[Event]:
         for event in self.store.find_after(Tick(self.tick - 1), stop.wants, stop.kinds):
             if event.tick != self.tick:
@@ -486,7 +591,14 @@ class Timeline:
 
 def open_timeline(path: str | PathLike[str], room: int = ROOM) -> Timeline:
     """The timeline of the trace at `path`, at its beginning. Raises TraceError, TraceMismatch, ConfigurationError."""
-    return Timeline(TraceReader(path), room)
+    reader = TraceReader(path)
+    timeline = None
+    try:
+        timeline = Timeline(reader, room)
+    finally:
+        if timeline is None:
+            reader.close()
+    return timeline
 
 
-__all__ = ["ROOM", "Timeline", "open_timeline"]
+__all__ = ["ROOM", "Interrupted", "Timeline", "open_timeline"]
