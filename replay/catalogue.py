@@ -25,7 +25,9 @@ class ShippedGuest:
     abi: str = DEFAULT_GENERATION
 
 
-_KESTREL_OPTIONS = "init=NAME first program, hz=N, crash=write|storm|stale, -- ARGUMENTS"
+_KESTREL_OPTIONS = (
+    "init=NAME first program, tty, quiet, hz=N, crash=write|storm|stale, -- ARGUMENTS"
+)
 
 SHIPPED: Mapping[str, ShippedGuest] = MappingProxyType(
     {
@@ -34,7 +36,7 @@ SHIPPED: Mapping[str, ShippedGuest] = MappingProxyType(
             options="loops=N how much they do (8), hz=N timer interrupts a second (1000)",
         ),
         "kestrel": ShippedGuest(
-            summary="a kernel with processes, fork and devices; runs your programs from --initrd",
+            summary="a kernel with processes, fork and devices; runs your programs: --init, --initrd",
             options=_KESTREL_OPTIONS,
         ),
         "kestrel-2.6.27": ShippedGuest(

@@ -16,14 +16,14 @@ from hostvm.errors import ConfigurationError
 from hostvm.launcher import DEFAULT_MEMORY, GuestConfig
 from hostvm.machine import MachineConfig
 from hostvm.quirks import quirks_without
-from replay.catalogue import find_kernel, read_kernel
+from replay.catalogue import SHIPPED, find_kernel, read_kernel
 from replay.commands.init_program import read_program, words_for
 from replay.device_answers import Disks
 from replay.keep import Keep
 from replay.trace_file import incomplete_path
 from replay.worlds import HOST_HZ, Console, HostWorld, VirtualWorld
 
-INIT_GUESTS = frozenset({"kestrel", "kestrel-2.6.27"})
+INIT_GUESTS = tuple(name for name in SHIPPED if name.startswith("kestrel"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,8 +128,8 @@ def with_init(wish: Wish) -> tuple[Wish, bytes]:
         raise ConfigurationError(
             "--init: the program is the ramdisk, so --initrd cannot be another"
         )
-    if wish.kernels or not set(wish.guests) <= INIT_GUESTS:
-        raise ConfigurationError(f"--init: only {' and '.join(sorted(INIT_GUESTS))} run a program")
+    if wish.kernels or not set(wish.guests) <= set(INIT_GUESTS):
+        raise ConfigurationError(f"--init: only {', '.join(INIT_GUESTS)} run a program")
     memory = DEFAULT_MEMORY if wish.memory is None else wish.memory
     program = read_program(Path(wish.init), memory)
     line = words_for(program, wish.command_line, wish.arguments, terminal=wish.interactive)
