@@ -164,6 +164,7 @@ class PacketWire:
     def __init__(self) -> None:
         self._acks = True
         self._unacknowledged = b""
+        self._taken = b""
 
     def stop_acks(self) -> None:
         """No more acknowledgements, from either side; the answer to the request for this must have been sent."""
@@ -187,6 +188,11 @@ class PacketWire:
                 return b"", True
             case Packet(intact=False) if self._acks:
                 return b"-", False
+            case Packet(raw) if self._acks:
+                # A peer that got tired of waiting says the same again, before it has seen the answer.
+                is_again = bool(self._unacknowledged) and raw == self._taken
+                self._taken = raw
+                return b"+", not is_again
             case _:
                 # Without acknowledgements there is nobody to ask again; the bytes came through a reliable stream.
                 return b"+" if self._acks else b"", True

@@ -9,7 +9,7 @@ debugger is gone.
 A cancel that comes a moment too early must not be lost, and one that comes too late must not hit the next move. So the
 gate repeats it for as long as the urgent message waits in the queue, and looks at both under one lock.
 
-Whatever a debugger does, the target stays where it is, and the next may come. Read next: commands/gdb.py.
+Whatever a debugger does, the target stays where it is, and the next may come. Read next: gdb_command.py.
 """
 
 from __future__ import annotations
@@ -183,7 +183,11 @@ class Server:
         session = Session(self._target)
         try:
             while not isinstance(event := client.next(), _End):
-                self._do(client, session, session.receive(event))
+                client.set_moving(True)
+                try:
+                    self._do(client, session, session.receive(event))
+                finally:
+                    client.set_moving(False)
         finally:
             session.close()
 
@@ -206,13 +210,11 @@ class Server:
 
         if isinstance(self._target, ReportsProgress):
             self._target.progress = say
-        client.set_moving(True)
         try:
             stop = run.move()
         except TargetFault as fault:
             return session.refused(fault)
         finally:
-            client.set_moving(False)
             if isinstance(self._target, ReportsProgress):
                 self._target.progress = None
         return session.stopped(stop)

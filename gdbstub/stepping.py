@@ -32,8 +32,11 @@ _POINTS = frozenset(
         ReasonKind.ACCESSED,
         ReasonKind.SOFTWARE_BREAKPOINT,
         ReasonKind.HARDWARE_BREAKPOINT,
+        ReasonKind.CAUGHT,
     }
 )
+
+_EDGES = frozenset({ReasonKind.HISTORY_START, ReasonKind.HISTORY_END})
 
 
 class Scope(Enum):
@@ -70,6 +73,18 @@ class Walker(Protocol):
         """Up to a reason to stop; without any if home was reached."""
         ...
 
+    def run_out(self, start: int, end: int) -> Reasons:
+        """Forward to any thread's instruction outside of start..end (exclusive), or up to a reason to stop."""
+        ...
+
+    def position(self) -> int:
+        """Where in history the machine is."""
+        ...
+
+    def return_to(self, position: int) -> None:
+        """Be there again."""
+        ...
+
 
 class Stepper:
     """Carries out moves with a walker."""
@@ -79,18 +94,26 @@ class Stepper:
         self.disguised: int | None = None
         self._walker = walker
         self._pending: Stop | None = None
+        self._news: Stop | None = None
+
+    def announce(self, stop: Stop) -> None:
+        """Answer the next move with this stop: the machine has been moved by somebody else."""
+        self._news = stop
 
     def forget(self) -> None:
         """The machine was moved by somebody else."""
-        self._pending = self.disguised = None
+        self._pending = self._news = self.disguised = None
 
     def advance(self, move: Move) -> Stop:
         """Go forward."""
         self.disguised = None
-        pending = self._pending
+        pending = self._news or self._pending
         if pending is not None and (not move.alone or pending.thread == move.thread):
-            self._pending = None
+            self._pending = self._news = None
             return pending
+        if self._news is not None:
+            self.disguised = move.thread
+            return Stop(move.thread, _STEPPED)
         if move.alone and move.motion is not Motion.CONTINUE:
             return self._step_alone(move.thread)
         self._pending = None
@@ -98,8 +121,9 @@ class Stepper:
 
     def go_back(self, move: Move) -> Stop:
         """Go backward."""
+        news = self._news
         self.forget()
-        return self._go(move, backwards=True)
+        return news or self._go(move, backwards=True)
 
     def _go(self, move: Move, *, backwards: bool) -> Stop:
         if move.motion is Motion.CONTINUE:
@@ -113,12 +137,14 @@ class Stepper:
 
     def _step_cpu(self, move: Move, *, backwards: bool) -> Reasons:
         walker = self._walker
-        while True:
-            before = walker.current_thread()
-            reasons = walker.step(backwards=backwards)
-            pc = walker.program_counter(walker.current_thread())
-            if reasons or before != walker.current_thread() or not _is_inside(move, pc):
-                return reasons or _STEPPED
+        pc = walker.program_counter(walker.current_thread())
+        return self._step(move, pc, backwards=backwards) or _STEPPED
+
+    def _step(self, move: Move, pc: int | None, *, backwards: bool) -> Reasons:
+        """One instruction of whichever thread, or, within a range, all up to the first outside of it."""
+        if _is_inside(move, pc):
+            return self._walker.run_out(move.start, move.end)
+        return self._walker.step(backwards=backwards)
 
     def _step_thread(self, move: Move, *, backwards: bool) -> Reasons:
         walker = self._walker
@@ -127,10 +153,15 @@ class Stepper:
         while True:
             was_away = not walker.is_home()
             if was_away:
+                left_at = walker.position()
                 reasons = walker.run(backwards=backwards, until_home=True)
+                if any(reason.kind in _EDGES for reason in reasons):
+                    # It never comes again, or never was before: stay where it went, or came from.
+                    walker.return_to(left_at)
+                    return _STEPPED
             else:
                 before = walker.program_counter(move.thread)
-                reasons = walker.step(backwards=backwards)
+                reasons = self._step(move, before, backwards=backwards)
             if reasons:
                 return reasons
             pc = walker.program_counter(move.thread)

@@ -32,17 +32,21 @@ RegisterSet: TypeAlias = tuple[bytes | None, ...]
 
 
 class ReasonKind(IntEnum):
-    """Why a target stopped; of several reasons the smallest number is the one to tell."""
+    """Why a target stopped; of several reasons the smallest number is the one to tell.
+
+    CAUGHT is what the protocol has no word for; the user learns of it from the stop's note.
+    """
 
     WRITTEN = 0
     READ = 1
     ACCESSED = 2
     SOFTWARE_BREAKPOINT = 3
     HARDWARE_BREAKPOINT = 4
-    HISTORY_START = 5
-    HISTORY_END = 6
-    INTERRUPTED = 7
-    STEPPED = 8
+    CAUGHT = 5
+    HISTORY_START = 6
+    HISTORY_END = 7
+    INTERRUPTED = 8
+    STEPPED = 9
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,7 +72,7 @@ class Dialogue:
 
     def ask(self, payload: bytes) -> list[bytes]:
         """All payloads that come because of one."""
-        out = PacketDecoder().receive(self.bytes_in(framed(payload)))
+        out = PacketDecoder().receive(self.bytes_in(b"+" + framed(payload)))
         return [payload_of(event) for event in out if isinstance(event, Packet)]
 
     def one(self, payload: bytes) -> bytes:

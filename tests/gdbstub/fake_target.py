@@ -396,6 +396,18 @@ class FakeTarget:
             self.progress(f"at tick {self.tick}\n")
         return tuple(self._hits(direction))
 
+    def run_out(self, start: int, end: int) -> tuple[Reason, ...]:
+        while True:
+            reasons = self.step(backwards=False)
+            if reasons or self.state.eip not in range(start, end):
+                return reasons
+
+    def position(self) -> int:
+        return self.tick
+
+    def return_to(self, position: int) -> None:
+        self.tick = position
+
     def run(self, *, backwards: bool, until_home: bool) -> tuple[Reason, ...]:
         while True:
             reasons = self.step(backwards=backwards)

@@ -129,6 +129,16 @@ def test_the_answer_that_ends_acknowledgement_can_still_be_resent() -> None:
     assert wire.take(Signal.NACK) == (sent, False)
 
 
+def test_a_packet_said_twice_for_want_of_an_answer_is_answered_once() -> None:
+    wire = PacketWire()
+    packet = Packet(b"qSupported", intact=True)
+    assert wire.take(packet) == (b"+", True)
+    wire.send(b"yes")
+    assert wire.take(packet) == (b"+", False)
+    wire.take(Signal.ACK)
+    assert wire.take(packet) == (b"+", True)
+
+
 def test_a_frame_is_what_the_decoder_reads() -> None:
     (event,) = decode(frame(b"0" * 20))
     assert isinstance(event, Packet)

@@ -150,3 +150,14 @@ def test_the_end_of_history_is_no_secret(target: FakeTarget, alone: bool) -> Non
     target.tick = len(target.states) - 1
     stop = step(target, alone=alone)
     assert (stop.thread, kinds(stop)) == (USER, {ReasonKind.HISTORY_END})
+
+
+def test_a_thread_that_never_runs_again_is_not_waited_for(target: FakeTarget) -> None:
+    last = max(t for t, state in enumerate(target.states) if state.eip == IRET)
+    target.tick = last
+    stop = step(target, KERNEL)
+    assert (stop.thread, kinds(stop), target.tick) == (USER, {ReasonKind.STEPPED}, last + 1)
+    at(target, HANDLER)
+    first = target.tick
+    stop = back(target, KERNEL)
+    assert (stop.thread, kinds(stop), target.tick) == (USER, {ReasonKind.STEPPED}, first - 1)

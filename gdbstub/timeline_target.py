@@ -1,0 +1,172 @@
+"""A recorded run as a target: the timeline behind the seam of target.py.
+
+Each part of it is a file of its own: which threads there are and what they hold (contexts.py), what stops a move
+(points.py), how a move goes (trace_walker.py under stepping.py), which programs there are (programs.py), what is said
+in words (monitor.py). Here they are put together.
+
+Going somewhere by a command moves the machine behind the debugger's back: what it has cached is then of another time.
+So a command may ask for the arrival to be *announced*: the debugger's next move, whichever it is, moves nothing, and is
+answered with a stop at the new place, in the thread that is at work there.
+
+Read next: monitor.py, gdb_command.py.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from gdbstub.agent import Expression
+from gdbstub.commands import Point, PointKind
+from gdbstub.contexts import Contexts
+from gdbstub.description import memory_map, target_description, thread_list
+from gdbstub.errors import TargetFault
+from gdbstub.monitor import Monitor
+from gdbstub.points import Points
+from gdbstub.programs import Programs
+from gdbstub.registers import REGISTERS
+from gdbstub.stepping import Stepper
+from gdbstub.target import Move, RegisterSet, Stop
+from gdbstub.trace_walker import TraceWalker
+from gdbstub.travel import Travel
+from hostvm.units import Tick
+from replay.timeline import Timeline
+
+_SAY_EVERY = 1.0
+_ALL_MEMORY = ("ram", 0, 1 << 32)
+
+
+class TimelineTarget:
+    """The run in `timeline`."""
+
+    steps_ranges = True
+    point_kinds = frozenset(PointKind)
+    document_kinds = frozenset({"features", "threads", "memory-map", "exec-file", "libraries"})
+
+    def __init__(self, timeline: Timeline) -> None:
+        self.timeline = timeline
+        self.contexts = Contexts(timeline.look)
+        self.progress: Callable[[str], None] | None = None
+        self._points = Points(timeline.stops, timeline.look, self.contexts)
+        self._walker = TraceWalker(timeline, self.contexts, self._points)
+        self._stepper = Stepper(self._walker)
+        self._programs = Programs(timeline.reader)
+        self._travel = Travel(timeline, self._walker, self._stepper, self._points)
+        self._monitor = Monitor(self._travel, self.contexts)
+        self._said_at = 0.0
+        timeline.progress = self._report
+
+    # ---- Target ---------------------------------------------------------------------------------
+
+    def threads(self) -> Sequence[int]:
+        """The Host's thread, and two for each Guest."""
+        return self.contexts.threads
+
+    def current_thread(self) -> int:
+        """The thread at work."""
+        return self.contexts.current()
+
+    def read_registers(self, thread: int) -> RegisterSet:
+        """Registers; a disguised thread is nowhere."""
+        values = self.contexts.registers(thread)
+        if thread == self._stepper.disguised and thread != self.current_thread():
+            return (*values[:8], bytes(4), *values[9:])
+        return values
+
+    def read_memory(self, thread: int, address: int, length: int) -> bytes:
+        """Memory as a thread sees it."""
+        return self.contexts.read(thread, address, length)
+
+    def advance(self, move: Move) -> Stop:
+        """Go forward."""
+        return self._move(lambda: self._stepper.advance(move))
+
+    def go_back(self, move: Move) -> Stop:
+        """Go backward."""
+        return self._move(lambda: self._stepper.go_back(move))
+
+    def cancel(self) -> None:
+        """From any thread: break off the move under way."""
+        self._walker.cancel()
+
+    def _move(self, move: Callable[[], Stop]) -> Stop:
+        self._said_at = time.monotonic()
+        stop = self._walker.whole(move)
+        self._travel.arrived()
+        return Stop(
+            stop.thread, stop.reasons, stop.note + self._travel.caught(self._walker.arrival)
+        )
+
+    # ---- points ---------------------------------------------------------------------------------
+
+    def add_point(self, point: Point, conditions: Sequence[Expression]) -> int:
+        """Put a point in force."""
+        return self._points.add(point, conditions)
+
+    def remove_point(self, number: int) -> None:
+        """Take it away."""
+        self._points.remove(number)
+
+    # ---- writing --------------------------------------------------------------------------------
+
+    def write_register(self, thread: int, register: int, value: bytes) -> None:
+        """The past cannot be changed."""
+        raise TargetFault(
+            f"{REGISTERS[register].name} cannot be written: this is a recorded run, and it would not be any more"
+        )
+
+    def write_memory(self, thread: int, address: int, data: bytes) -> None:
+        """The past cannot be changed."""
+        raise TargetFault(
+            f"memory at {address:#010x} cannot be written: this is a recorded run, and it would not be any more"
+        )
+
+    # ---- documents and words ----------------------------------------------------------------------
+
+    def document(self, kind: str, annex: str) -> bytes | None:
+        """A document for qXfer."""
+        match kind, annex:
+            case "features", "target.xml":
+                return target_description()
+            case "threads", "":
+                return thread_list(
+                    (t, self.thread_name(t), self.thread_state(t)) for t in self.threads()
+                )
+            case "memory-map", "":
+                return memory_map([_ALL_MEMORY])
+            case "exec-file", _:
+                return self._programs.main_program().encode()
+            case "libraries", "":
+                return self._programs.libraries()
+        return None
+
+    def files(self) -> Mapping[str, Callable[[], bytes]]:
+        """The programs in the trace."""
+        return self._programs.files()
+
+    def thread_name(self, thread: int) -> str:
+        """What a thread is called."""
+        return self.contexts.name(thread)
+
+    def thread_state(self, thread: int) -> str:
+        """What it does."""
+        return self.contexts.state(thread)
+
+    def monitor(self, text: str) -> str:
+        """Carry out a command in words."""
+        return self._monitor.carry_out(text)
+
+    def restart(self, arguments: Sequence[str]) -> Stop:
+        """Go to the beginning, or to the place that the arguments name."""
+        self._travel.to(" ".join(arguments) or "start")
+        return Stop(self.current_thread())
+
+    def _report(self, tick: Tick) -> None:
+        """Let the debugger show how far a long move is."""
+        now = time.monotonic()
+        if self.progress is not None and now - self._said_at >= _SAY_EVERY:
+            self._said_at = now
+            self.progress(f"at tick {tick:,} of {self.timeline.end_tick:,}\n")
+
+
+__all__ = ["TimelineTarget"]
