@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import TypeAlias, assert_never
 
 from hostvm.abi import DEFAULT_GENERATION, GENERATIONS, Call
+from hostvm.observations import EndReason
 from hostvm.world import DEVICE_VECTOR, NMI_VECTOR, TIMER_VECTOR
 from hostvm.x86 import Vector
 from replay import events as ev
@@ -60,6 +61,14 @@ KIND_DESCRIPTIONS: Mapping[Kind, str] = MappingProxyType(
         Kind.STATE_DIGEST: "digest of the machine's state",
         Kind.GUEST_ENDED: "the Guest is gone",
         Kind.GUEST_RESTARTED: "the Guest was launched again",
+    }
+)
+END_OF_GUEST: Mapping[EndReason, str] = MappingProxyType(
+    {
+        EndReason.POWEROFF: "powered off",
+        EndReason.RESTART: "asked for a restart",
+        EndReason.KILLED: "was killed",
+        EndReason.CRASHED: "crashed",
     }
 )
 TRAP_DESCRIPTIONS: Mapping[int, str] = MappingProxyType(
@@ -270,6 +279,7 @@ def _host_vector_text(vector: int) -> str:
 
 
 __all__ = [
+    "END_OF_GUEST",
     "HOST_VECTOR_NAMES",
     "HYPERCALL_DESCRIPTIONS",
     "KIND_DESCRIPTIONS",

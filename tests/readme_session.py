@@ -1,4 +1,4 @@
-"""The session in README.md, run again. `python -m tests.readme_session` puts the real output into it.
+"""The session in a README.md, run again. `python -m tests.readme_session [FILE ...]` puts the real output into it.
 
 A session is what stands in ```console blocks: commands after `$ `, and below each what it shows, on stdout and stderr
 alike. Sizes of files and durations differ from run to run; they are the only things that may.
@@ -7,9 +7,12 @@ alike. Sizes of files and durations differ from run to run; they are the only th
 from __future__ import annotations
 
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 README = Path(__file__).parents[1] / "README.md"
@@ -24,7 +27,7 @@ def commands(session: str) -> list[str]:
 
 def run(command: str, folder: Path) -> str:
     """What a command shows."""
-    program, *arguments = command.split()
+    program, *arguments = shlex.split(command)
     assert program == "lgreplay"
     done = subprocess.run(
         [sys.executable, "-m", "replay", *arguments],
@@ -38,9 +41,11 @@ def run(command: str, folder: Path) -> str:
     return done.stdout
 
 
-def replayed(text: str) -> str:
-    """`text` with its sessions as they go now."""
+def replayed(text: str, traces: Iterable[Path] = ()) -> str:
+    """`text` with its sessions as they go now, in a folder with these traces."""
     with tempfile.TemporaryDirectory() as folder:
+        for trace in traces:
+            shutil.copy(trace, folder)
 
         def again(block: re.Match[str]) -> str:
             return "".join(f"$ {c}\n{run(c, Path(folder))}" for c in commands(block[0]))
@@ -54,4 +59,6 @@ def comparable(text: str) -> str:
 
 
 if __name__ == "__main__":
-    README.write_text(replayed(README.read_text(encoding="utf-8")), encoding="utf-8")
+    for path in map(Path, sys.argv[1:] or [README]):
+        text = replayed(path.read_text(encoding="utf-8"), path.parent.glob("*.lgt"))
+        path.write_text(text, encoding="utf-8")

@@ -1,16 +1,19 @@
 """The sample traces: where they are, and how to record them again (`python -m tests.samples [NAME ...]`).
 
 A sample is a folder traces/NAME with NAME.lgt in it and recipe.toml, whose `record` is the arguments of `lgreplay
-record`. It is to be recorded again when a guest or anything that a digest covers has changed on purpose: a change that
-was not meant to show makes tests/replay/test_samples.py fail.
+record`. Other traces to compare it with may lie beside it: a table [OTHER] in the recipe is for OTHER.lgt.
+
+All are to be recorded again when a guest or anything that a digest covers has changed on purpose: a change that was not
+meant to show makes tests/replay/test_samples.py fail.
 """
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,20 +32,27 @@ class Sample:
         """The arguments of `lgreplay` as they stand in the trace."""
         return ("record", *self.arguments, "--quiet", "-o", self.trace.name)
 
+    @property
+    def command_line(self) -> str:
+        """The same as one would type it."""
+        return f"lgreplay {shlex.join(self.command)}"
+
 
 def samples() -> Sequence[Sample]:
     """All that there are, by name."""
-    return [sample_of(recipe) for recipe in sorted(FOLDER.glob("*/recipe.toml"))]
+    return [one for recipe in sorted(FOLDER.glob("*/recipe.toml")) for one in samples_of(recipe)]
 
 
-def sample_of(recipe: Path) -> Sample:
+def samples_of(recipe: Path) -> Iterator[Sample]:
     folder = recipe.parent
-    arguments = tomllib.loads(recipe.read_text())["record"]
-    return Sample(folder / f"{folder.name}.lgt", tuple(arguments))
+    content = tomllib.loads(recipe.read_text())
+    yield Sample(folder / f"{folder.name}.lgt", tuple(content.pop("record")))
+    for name, other in content.items():
+        yield Sample(folder / f"{name}.lgt", tuple(other["record"]))
 
 
 def record(sample: Sample) -> None:
-    print(f"{sample.trace.parent.name}: lgreplay {' '.join(sample.command)}", flush=True)
+    print(f"{sample.trace.parent.name}: {sample.command_line}", flush=True)
     subprocess.run(
         [sys.executable, "-m", "replay", *sample.command],
         cwd=sample.trace.parent,

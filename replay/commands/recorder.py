@@ -12,7 +12,6 @@ from types import FrameType
 
 from hostvm.observations import (
     ConsoleOutput,
-    EndReason,
     GuestEnded,
     GuestRestarted,
     Observation,
@@ -21,6 +20,7 @@ from hostvm.units import Tick
 from replay.commands.keyboard import HELP, EscapeKeys, keyboard
 from replay.commands.plan import Wish, choose_seed, free_name, make_plan, make_world
 from replay.commands.terminal import Terminal
+from replay.describe import END_OF_GUEST
 from replay.errors import one_line
 from replay.machine_header import Origin
 from replay.quantities import short_count
@@ -33,12 +33,6 @@ END_WORDS = {
     TraceEndReason.FINISHED: "the machine has ended",
     TraceEndReason.INTERRUPTED: "ended as you asked",
     TraceEndReason.LIMIT: "reached the limit of ticks",
-}
-END_OF_GUEST = {
-    EndReason.POWEROFF: "powered off",
-    EndReason.RESTART: "asked for a restart",
-    EndReason.KILLED: "was killed",
-    EndReason.CRASHED: "crashed",
 }
 
 

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from hostvm.kernel_image import linux_version
-from replay.describe import KIND_DESCRIPTIONS
+from hostvm.observations import GuestEnded
+from replay.describe import END_OF_GUEST, KIND_DESCRIPTIONS
 from replay.errors import TraceError, one_line
 from replay.events import Kind
 from replay.log import TraceReader
@@ -80,7 +81,21 @@ def _extent(reader: TraceReader) -> Iterator[tuple[str, str]]:
     else:
         text = f": {end.text}" if end.text else ""
         yield "ends", f"at tick {end.tick:,}, because {_ENDS[end.reason]}{text}"
+    for gone in _guest_ends(reader):
+        text = f": {gone.text}" if gone.text else ""
+        yield "", f"guest {gone.guest} {END_OF_GUEST[gone.reason]} at tick {gone.tick:,}{text}"
     yield "events", f"{reader.event_count:,}"
+
+
+def _guest_ends(reader: TraceReader) -> Iterator[GuestEnded]:
+    """Those that are found without reading everything: a trace without an index has none to tell."""
+    for rank, entry in enumerate(reader.chunks):
+        if Kind.GUEST_ENDED not in (reader.kinds_at(rank) or ()):
+            continue
+        try:
+            yield from (e for e in reader.chunk_events(entry) if isinstance(e, GuestEnded))
+        except TraceError:
+            continue
 
 
 def _kind(number: int) -> tuple[str, str]:

@@ -396,6 +396,7 @@ class TestInfo:
             "virtual, seed 1",
             "hello, lguest 3.2, 16 MiB, command line 'loops=1'",
             "because the machine had ended",
+            "guest 0 powered off at tick",
             " hypercall ",
         ):
             assert said in done.out
