@@ -53,6 +53,8 @@ class DirtyPages:
         self, memory: PhysicalMemory, guests: Callable[[], Sequence[LaunchedGuest]]
     ) -> None:
         self._memory = memory
+        self._first = memory.base >> PAGE_SHIFT
+        self._last = memory.base + memory.size >> PAGE_SHIFT
         self._guests = guests
         self._always = _HOST_PAGES | {
             page >> PAGE_SHIFT
@@ -88,7 +90,9 @@ class DirtyPages:
         dirty = tables & np.uint32(_P_AND_D) == _P_AND_D
         if dirty.any():
             frames = np.unique(tables[dirty] >> np.uint32(PAGE_SHIFT))
-            found.update(frames.tolist())
+            # Tables in a forged checkpoint may lead anywhere.
+            inside = (frames >= self._first) & (frames < self._last)
+            found.update(frames[inside].tolist())
             entries[leaves] = tables & _NOT_D
 
     def _entries(self, base: int, pages: int) -> np.ndarray[tuple[int, int], np.dtype[np.uint32]]:

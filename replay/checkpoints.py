@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from hostvm.cpu_state import CpuState, Segment
 from hostvm.devices.device import DeviceState
@@ -56,6 +57,14 @@ _GUEST_INTS = {
 def checkpoint_of(machine: Machine) -> Checkpoint:
     """The machine's state at this tick, for a trace."""
     state = machine.state()
+    fields = fields_of(state)
+    fields["page_numbers"] = b"".join(struct.pack("<I", page) for page, _ in state.pages)
+    fields["page_contents"] = b"".join(content for _, content in state.pages)
+    return Checkpoint(state.tick, fields)
+
+
+def fields_of(state: MachineState) -> dict[str, Value]:
+    """All of a state but its pages."""
     fields: dict[str, Value] = {
         "tick": state.tick,
         "entered": state.entered,
@@ -63,15 +72,13 @@ def checkpoint_of(machine: Machine) -> Checkpoint:
         "last_guest": state.last_guest + 1,
         "finished": state.finished,
         "direct_traps": [list(pair) for pair in state.direct_traps],
-        "page_numbers": b"".join(struct.pack("<I", page) for page, _ in state.pages),
-        "page_contents": b"".join(content for _, content in state.pages),
     }
     fields |= {f"cpu.{name}": value for name, value in _cpu_fields(state.cpu).items()}
     for number, guest in enumerate(state.guests):
         fields |= {f"guest{number}.{name}": v for name, v in _guest_fields(guest).items()}
     for number, devices in enumerate(state.devices):
         fields[f"guest{number}.devices"] = device_values(devices)
-    return Checkpoint(state.tick, fields)
+    return fields
 
 
 def _cpu_fields(cpu: CpuState) -> dict[str, Value]:
@@ -125,8 +132,20 @@ def state_of(checkpoint: Checkpoint, machine: Machine, path: str, offset: int) -
     Raises TraceFormatError, naming the trace and the place in it, for anything that cannot be such a state.
     """
     fields = _Fields(checkpoint.fields, lambda text: TraceFormatError(path, offset, text))
+    return replace(_bare(fields, checkpoint.tick, machine), pages=_pages(fields, machine))
+
+
+def bare_state_of(
+    checkpoint: Checkpoint, machine: Machine, path: str, offset: int
+) -> tuple[MachineState, tuple[int, ...]]:
+    """As `state_of`, where the pages' contents are elsewhere: the state without pages, and the pages' numbers."""
+    fields = _Fields(checkpoint.fields, lambda text: TraceFormatError(path, offset, text))
+    return _bare(fields, checkpoint.tick, machine), _page_numbers(fields, machine)
+
+
+def _bare(fields: _Fields, at: Tick, machine: Machine) -> MachineState:
     tick = fields.integer("tick", _LONG)
-    fields.demand(tick == checkpoint.tick, "a checkpoint of another tick")
+    fields.demand(tick == at, "a checkpoint of another tick")
     count = len(machine.guests)
     direct = fields.pairs("direct_traps", 256)
     return MachineState(
@@ -139,7 +158,7 @@ def state_of(checkpoint: Checkpoint, machine: Machine, path: str, offset: int) -
         last_guest=fields.integer("last_guest", count + 1) - 1,
         finished=fields.flag("finished"),
         direct_traps=direct,
-        pages=_pages(fields, machine),
+        pages=(),
     )
 
 
@@ -313,7 +332,7 @@ def _devices(fields: _Fields, machine: Machine, number: int) -> tuple[DeviceStat
     return devices_of(fields.listing("devices"), machine.guests[number].devices, fields.error)
 
 
-def _pages(fields: _Fields, machine: Machine) -> tuple[tuple[int, bytes], ...]:
+def _page_numbers(fields: _Fields, machine: Machine) -> tuple[int, ...]:
     raw = fields.raw("page_numbers")
     fields.demand(len(raw) % 4 == 0, "half a page number")
     numbers = struct.unpack(f"<{len(raw) // 4}I", raw)
@@ -321,6 +340,11 @@ def _pages(fields: _Fields, machine: Machine) -> tuple[tuple[int, bytes], ...]:
     last = machine.memory.base + machine.memory.size >> PAGE_SHIFT
     inside = all(first <= number < last for number in numbers)
     fields.demand(inside and list(numbers) == sorted(set(numbers)), "pages outside the machine")
+    return numbers
+
+
+def _pages(fields: _Fields, machine: Machine) -> tuple[tuple[int, bytes], ...]:
+    numbers = _page_numbers(fields, machine)
     contents = fields.raw("page_contents", len(numbers) * PAGE_SIZE)
     return tuple(
         (number, contents[at * PAGE_SIZE : (at + 1) * PAGE_SIZE])
@@ -328,4 +352,4 @@ def _pages(fields: _Fields, machine: Machine) -> tuple[tuple[int, bytes], ...]:
     )
 
 
-__all__ = ["checkpoint_of", "state_of"]
+__all__ = ["bare_state_of", "checkpoint_of", "fields_of", "state_of"]

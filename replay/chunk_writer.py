@@ -11,14 +11,15 @@ from contextlib import suppress
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, Protocol, Self
 
 from hostvm.units import Tick
 from replay import chunks
 from replay.chunks import ChunkHeader, ChunkType, Version
 from replay.directory import Directory, pack_index
 from replay.errors import TraceWriteError
-from replay.trace_file import TraceOutput
+from replay.opening import Head
+from replay.trace_file import TraceCopy, TraceInput, TraceOutput
 from replay.trace_header import ImageInfo, TraceEnd, TraceHeader, pack_end, pack_header
 from replay.wire import Compressor
 
@@ -28,18 +29,85 @@ NO_TICKS = (Tick(0), Tick(0))
 NO_KINDS: Mapping[int, int] = {}
 
 
-class ChunkWriter:
+class _Output(Protocol):
+    """What TraceOutput and TraceCopy have in common."""
+
+    size: int
+
+    def append(self, *parts: bytes) -> None: ...
+
+
+class _Chunks:
+    """What all writers of chunks do."""
+
+    _output: _Output
+    _directory: Directory
+
+    def __init__(self, stamp: int, sequence: int) -> None:
+        self._stamp = stamp
+        self._sequence = sequence
+        self._events, self._bulk = Compressor(EVENT_LEVEL), Compressor(BULK_LEVEL)
+
+    def _append(
+        self, kind: ChunkType, raw: bytes, ticks: tuple[Tick, Tick], count: int = 0
+    ) -> ChunkHeader:
+        if not 0 < len(raw) <= chunks.MAX_RAW[kind]:
+            raise ValueError(f"{len(raw)} bytes for a chunk of type {kind.name}")
+        payload = (self._events if kind == ChunkType.EVENTS else self._bulk).compress(raw)
+        return self._append_payload(kind, payload, len(raw), ticks, count)
+
+    def _append_payload(
+        self,
+        kind: ChunkType,
+        payload: bytes,
+        raw_size: int,
+        ticks: tuple[Tick, Tick],
+        count: int = 0,
+    ) -> ChunkHeader:
+        header = ChunkHeader(
+            kind,
+            chunks.FLAGS_OF[kind],
+            self._stamp,
+            self._sequence,
+            len(payload),
+            raw_size,
+            *ticks,
+            count,
+            chunks.crc(payload),
+        )
+        self._append_raw(chunks.pack_chunk_header(header), payload)
+        self._sequence += 1
+        return header
+
+    def _append_raw(self, *parts: bytes) -> None:
+        self._output.append(*parts)
+
+    def _append_tail(self, end: TraceEnd, *, indexed: bool = True) -> None:
+        """Write index, end record and trailer."""
+        pack_end(end, 0)
+        ticks = (end.tick, end.tick)
+        index, index_at = pack_index(self._directory) if indexed else b"", 0
+        if 0 < len(index) <= chunks.MAX_RAW[ChunkType.INDEX]:
+            index_at = self._output.size
+            self._append(ChunkType.INDEX, index, ticks)
+        end_at = self._output.size
+        self._append(ChunkType.END, pack_end(end, index_at), ticks)
+        self._append_raw(chunks.pack_trailer(end_at))
+
+
+class ChunkWriter(_Chunks):
     """Writes the head at once, then chunks of the body, then, with `finish`, the tail."""
+
+    _output: TraceOutput
 
     def __init__(self, path: Path, header: TraceHeader, images: Mapping[str, bytes]) -> None:
         self.header = replace(header, images=tuple(_info(*image) for image in images.items()))
         self.closed = False
         self.failed = False
         self._begun = False
-        self._events, self._bulk = Compressor(EVENT_LEVEL), Compressor(BULK_LEVEL)
-        self._sequence = 0
         payload = pack_header(self.header)
-        self.trace_id, self._stamp = chunks.stamp_of(payload)
+        self.trace_id, stamp = chunks.stamp_of(payload)
+        super().__init__(stamp, 0)
         try:
             self._output = TraceOutput(path)
         except (OSError, ValueError) as error:
@@ -94,15 +162,7 @@ class ChunkWriter:
 
     def finish(self, end: TraceEnd) -> None:
         """Write index, end record and trailer, and give the file its name."""
-        pack_end(end, 0)
-        ticks = (end.tick, end.tick)
-        index, index_at = pack_index(self._directory), 0
-        if len(index) <= chunks.MAX_RAW[ChunkType.INDEX]:
-            index_at = self._output.size
-            self._append(ChunkType.INDEX, index, ticks)
-        end_at = self._output.size
-        self._append(ChunkType.END, pack_end(end, index_at), ticks)
-        self._append_raw(chunks.pack_trailer(end_at))
+        self._append_tail(end)
         try:
             self._output.finish()
         except OSError as error:
@@ -114,30 +174,9 @@ class ChunkWriter:
         self.closed = True
         self._output.close()
 
-    def _append(
-        self, kind: ChunkType, raw: bytes, ticks: tuple[Tick, Tick], count: int = 0
-    ) -> ChunkHeader:
-        if not 0 < len(raw) <= chunks.MAX_RAW[kind]:
-            raise ValueError(f"{len(raw)} bytes for a chunk of type {kind.name}")
-        payload = (self._events if kind == ChunkType.EVENTS else self._bulk).compress(raw)
-        header = ChunkHeader(
-            kind,
-            chunks.FLAGS_OF[kind],
-            self._stamp,
-            self._sequence,
-            len(payload),
-            len(raw),
-            *ticks,
-            count,
-            chunks.crc(payload),
-        )
-        self._append_raw(chunks.pack_chunk_header(header), payload)
-        self._sequence += 1
-        return header
-
     def _append_raw(self, *parts: bytes) -> None:
         try:
-            self._output.append(*parts)
+            super()._append_raw(*parts)
         except OSError as error:
             self._fail(_reason(error), error)
 
@@ -149,6 +188,54 @@ class ChunkWriter:
         )
         text = f"recording stopped: {reason}; {written}"
         raise TraceWriteError(self._output.incomplete, text) from error
+
+
+class ChunkCopy(_Chunks):
+    """Copies the head of a trace and the first chunks of its body, then appends others, then, with `finish`, the tail.
+
+    Raises (all methods): TraceReadError, OSError. Leaving it as a context manager without `finish` leaves no file.
+    """
+
+    _output: TraceCopy
+
+    def __init__(self, source: TraceInput, head: Head, body: Directory) -> None:
+        super().__init__(head.stamp, body.next_sequence)
+        self._directory = body
+        self._output = TraceCopy(source)
+        copied = False
+        try:
+            self._append_raw(chunks.pack_prologue(Version()))
+            for piece in source.pieces(chunks.PROLOGUE_SIZE, body.end):
+                self._append_raw(piece)
+            copied = True
+        finally:
+            if not copied:
+                self._output.remove()
+        self._indexed = body.total_kinds() is not None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._output.remove()
+
+    def add(self, kind: ChunkType, raw: bytes, tick: Tick) -> None:
+        """Append a chunk that has no events."""
+        self._directory.add(self._append(kind, raw, (tick, tick)))
+
+    @property
+    def size(self) -> int:
+        """Bytes written so far."""
+        return self._output.size
+
+    def add_frame(self, kind: ChunkType, frame: bytes, raw_size: int, tick: Tick) -> None:
+        """As `add`, for what is compressed already."""
+        self._directory.add(self._append_payload(kind, frame, raw_size, (tick, tick)))
+
+    def finish(self, end: TraceEnd) -> None:
+        """Write the tail, and put the copy in the place of the original."""
+        self._append_tail(end, indexed=self._indexed)
+        self._output.finish()
 
 
 def _info(name: str, data: bytes) -> ImageInfo:

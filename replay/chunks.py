@@ -40,6 +40,9 @@ class ChunkType(IntEnum):
     CHECKPOINT = 4
     INDEX = 5
     END = 6
+    PAGES = 7
+    STATE = 8
+    STATES = 9
 
 
 class ChunkFlag(IntFlag):
@@ -55,6 +58,9 @@ FLAGS_OF = {
     ChunkType.CHECKPOINT: ChunkFlag.SKIPPABLE,
     ChunkType.INDEX: ChunkFlag.SKIPPABLE,
     ChunkType.END: ChunkFlag(0),
+    ChunkType.PAGES: ChunkFlag.SKIPPABLE,
+    ChunkType.STATE: ChunkFlag.SKIPPABLE,
+    ChunkType.STATES: ChunkFlag.SKIPPABLE,
 }
 MAX_RAW = {
     ChunkType.HEADER: 1 * MIB,
@@ -63,6 +69,9 @@ MAX_RAW = {
     ChunkType.CHECKPOINT: 128 * MIB,
     ChunkType.INDEX: 64 * MIB,
     ChunkType.END: 64 * KIB,
+    ChunkType.PAGES: 64 * KIB,
+    ChunkType.STATE: 32 * MIB,
+    ChunkType.STATES: 16 * MIB,
 }
 MAX_RAW_UNKNOWN = 128 * MIB
 # What zstd may add to data that it cannot compress: less than one part in 128, and a frame header.

@@ -134,6 +134,15 @@ class Directory:
         pairs = sorted(kinds.items()) if kinds else ()
         self._kinds.append(b"".join(_KIND_COUNT.pack(*pair) for pair in pairs))
 
+    def up_to(self, rank: int) -> Directory:
+        """A directory of the chunks before the one of this rank."""
+        part = Directory(self.start, self.sequence)
+        part._types = self._types[:rank]
+        part._offsets = self._offsets[: rank + 1]
+        part._firsts, part._lasts = self._firsts[:rank], self._lasts[:rank]
+        part._counts, part._kinds = self._counts[:rank], self._kinds[:rank]
+        return part
+
     def drop(self, ranks: int) -> None:
         """Forget the first chunks, which have been cut out of the file."""
         moved = self._offsets[ranks] - self.start

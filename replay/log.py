@@ -30,12 +30,12 @@ from hostvm.units import Tick
 from replay import codec
 from replay.chunk_writer import ChunkWriter
 from replay.chunks import ChunkHeader, ChunkType, Version
-from replay.directory import Entry
+from replay.directory import Directory, Entry
 from replay.errors import TraceFormatError
 from replay.events import Event
 from replay.keep import Keep, Segments
 from replay.layouts import LAYOUTS
-from replay.opening import read_body, read_head
+from replay.opening import Head, read_body, read_head
 from replay.trace_file import TraceInput, incomplete_path
 from replay.trace_header import TraceEnd, TraceHeader
 from replay.wire import Value, pack_map, unpack_map
@@ -331,6 +331,19 @@ class TraceReader:
         """Read one checkpoint. Its fields are plain values, of which nothing else has been checked."""
         raw = self._file.payload_at(entry.offset, self._chunk(entry))
         return Checkpoint(entry.first_tick, unpack_map(raw, self._file.place(entry.offset)))
+
+    @property
+    def parts(self) -> tuple[TraceInput, Head, Directory]:
+        """File, head and directory, for who makes another trace of this one."""
+        return self._file, self._head, self._directory
+
+    def chunks_of(self, kind: ChunkType) -> list[Entry]:
+        """Where the chunks of a type are, in order."""
+        return [entry for entry in self.chunks if entry.type == kind]
+
+    def payload(self, entry: Entry) -> bytes:
+        """What is in a chunk, checked against its checksum and nothing else."""
+        return self._file.payload_at(entry.offset, self._chunk(entry))
 
     def verify(self) -> None:
         """Read everything there is, images and checkpoints and what is unknown included."""

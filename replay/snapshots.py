@@ -18,7 +18,7 @@ Read next: timeline.py, which decides where snapshots are taken.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from hostvm.dirty_pages import DirtyPages
@@ -136,10 +136,38 @@ class Snapshots:
         self._make_room(machine.tick)
         return snapshot
 
+    def adopt(
+        self,
+        state: MachineState,
+        pages: Mapping[int, bytes],
+        position: Position,
+        *,
+        continues: bool,
+    ) -> Snapshot:
+        """Keep a state in which the machine has not been; `pages` are all that are not zero.
+
+        Where there is a snapshot already, that one is returned. One that turns out to be wrong is for `drop`.
+        """
+        known = self._by_tick.get(state.tick)
+        if known is not None:
+            return known
+        self._make_room(state.tick)
+        snapshot = Snapshot(state.tick, state, position, continues, dense=False)
+        following = self.after(state.tick)
+        for page in self._histories.keys() | pages.keys():
+            self._keep_content(page, pages.get(page, _ZEROES), snapshot, following)
+        self._insert(snapshot)
+        return snapshot
+
     def _keep_page(self, page: int, snapshot: Snapshot, following: Snapshot | None) -> None:
         memory = self._machine.memory
         offset = (page << PAGE_SHIFT) - memory.base
         content = bytes(memory.view[offset : offset + PAGE_SIZE])
+        self._keep_content(page, content, snapshot, following)
+
+    def _keep_content(
+        self, page: int, content: bytes, snapshot: Snapshot, following: Snapshot | None
+    ) -> None:
         history = self._histories.get(page)
         before = history.at(snapshot.tick) if history else _ZEROES
         if content == before:

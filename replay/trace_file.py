@@ -6,6 +6,7 @@ The life of a trace file, as an observer sees the directory:
     NAME.incomplete~      the same, of an earlier recording under this name; put aside when a new one began
     NAME.incomplete.cut   for a moment, while a flight recorder drops its oldest part
     NAME                  closed; an earlier NAME is replaced at this moment and not before
+    NAME.indexing         a copy of a closed NAME with stored states, about to replace it
 
 TraceOutput holds a lock on the file it writes, so two recorders cannot take the same name. Every append is all or
 nothing as far as that is in our hands: when one fails, the file is cut back to where it began. Bytes go to the
@@ -14,6 +15,7 @@ operating system at once (a killed process loses none), to the disk when the tra
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import sys
@@ -31,6 +33,7 @@ if sys.platform != "win32":
     import fcntl
 
 INCOMPLETE = ".incomplete"
+COPYING = ".indexing"
 COPY_SIZE = 1 << 20
 _NEW = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
 
@@ -129,6 +132,50 @@ class TraceOutput:
         self.incomplete.unlink(missing_ok=True)
 
 
+class TraceCopy:
+    """A new version of a closed trace NAME, under the name NAME.indexing until it takes the other's place.
+
+    What a killed program left there is replaced. All methods raise OSError when the system refuses.
+    """
+
+    def __init__(self, original: TraceInput) -> None:
+        self.path = Path(original.path).resolve()
+        self._original = original.identity
+        self.temporary = self.path.with_name(self.path.name + COPYING)
+        self._descriptor = os.open(self.temporary, _NEW, stat.S_IMODE(self.path.stat().st_mode))
+        _lock(self._descriptor)
+        os.ftruncate(self._descriptor, 0)
+        self.size = 0
+
+    def append(self, *parts: bytes) -> None:
+        """Write all parts behind what is there."""
+        for part in parts:
+            self.size = _write_all(self._descriptor, part, self.size)
+
+    def finish(self) -> None:
+        """Make sure that all is on the disk, and take the place of the original, if that is still the same."""
+        os.fsync(self._descriptor)
+        if _identity(self.path.stat()) != self._original:
+            raise OSError(errno.EBUSY, "somebody else has changed it meanwhile", str(self.path))
+        self.temporary.replace(self.path)
+        self._close()
+
+    def _close(self) -> None:
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+    def remove(self) -> None:
+        """Forget it, unless it is finished."""
+        if self._descriptor >= 0:
+            self.temporary.unlink(missing_ok=True)
+        self._close()
+
+
+def _identity(known: os.stat_result) -> tuple[int, int, int, int]:
+    return known.st_dev, known.st_ino, known.st_size, known.st_mtime_ns
+
+
 def _write_all(descriptor: int, data: bytes, at: int) -> int:
     """Write at an offset; return the offset behind."""
     view = memoryview(data)
@@ -163,7 +210,8 @@ class TraceInput:
             if not stat.S_ISREG(path.stat().st_mode):
                 raise TraceReadError(self.path, 0, "not a regular file")
             self._file = path.open("rb", buffering=0)
-            self.size = os.fstat(self._file.fileno()).st_size
+            known = os.fstat(self._file.fileno())
+            self.size, self.identity = known.st_size, _identity(known)
         except (OSError, ValueError) as error:
             # ValueError: a name with a zero byte in it.
             raise TraceReadError(
@@ -236,4 +284,4 @@ class TraceInput:
             raise self.place(offset).malformed("damaged chunk (checksum of its content)")
 
 
-__all__ = ["INCOMPLETE", "TraceInput", "TraceOutput", "incomplete_path"]
+__all__ = ["COPYING", "INCOMPLETE", "TraceCopy", "TraceInput", "TraceOutput", "incomplete_path"]

@@ -8,10 +8,12 @@ from datetime import UTC, datetime
 
 from hostvm.kernel_image import linux_version
 from hostvm.observations import GuestEnded
+from replay.chunks import ChunkType
 from replay.describe import END_OF_GUEST, KIND_DESCRIPTIONS
 from replay.errors import TraceError, one_line
 from replay.events import Kind
 from replay.log import TraceReader
+from replay.stored_states import STORED_TYPES
 from replay.trace_header import GuestSetup, TraceEndReason
 
 _LAST_YEAR_NS = 253_402_300_799 * 10**9
@@ -85,6 +87,14 @@ def _extent(reader: TraceReader) -> Iterator[tuple[str, str]]:
         text = f": {gone.text}" if gone.text else ""
         yield "", f"guest {gone.guest} {END_OF_GUEST[gone.reason]} at tick {gone.tick:,}{text}"
     yield "events", f"{reader.event_count:,}"
+    yield from _index(reader)
+
+
+def _index(reader: TraceReader) -> Iterator[tuple[str, str]]:
+    states = len(reader.chunks_of(ChunkType.STATE))
+    if states and reader.complete:
+        size = sum(entry.size for entry in reader.chunks if entry.type in STORED_TYPES)
+        yield "index", f"{states:,} states, {size:,} bytes"
 
 
 def _guest_ends(reader: TraceReader) -> Iterator[GuestEnded]:
