@@ -127,6 +127,11 @@ class Machine:
         return self.guests[self._current]
 
     @property
+    def host_turn_end(self) -> int:
+        """Linear address of the Host's first instruction behind its turn."""
+        return self._host_turn_done
+
+    @property
     def switcher_entries(self) -> tuple[int, ...]:
         """Where traps enter the Switcher: a linear address for each vector."""
         return self._switcher.default_idt_entries

@@ -26,6 +26,7 @@ from hostvm.lguest import Lguest
 from hostvm.x86 import Eflags
 from replay.frames import nesting
 from replay.look import GuestPhysicalSpace, Look, World
+from replay.sparse import sparse
 from replay.stops import Predicate
 
 Term: TypeAlias = Callable[[Look], int]
@@ -292,7 +293,11 @@ def parse(
         raise BadPredicate(f"not an expression: {text!r}") from error
     compiler = _Compiler(text.strip(), resolve, noirq)
     holds = compiler.term(tree)
-    return Predicate(text.strip(), lambda look: bool(holds(look)), compiler.domain(tree))
+    names = frozenset(node.id for node in ast.walk(tree) if isinstance(node, ast.Name))
+    reads_memory = any(isinstance(node, ast.Subscript) for node in ast.walk(tree))
+    depends = sparse(names & NAMES.keys(), reads_memory=reads_memory)
+    domain = None if depends is not None else compiler.domain(tree)
+    return Predicate(text.strip(), lambda look: bool(holds(look)), domain, depends)
 
 
 def evaluate(text: str, look: Look, resolve: Resolve = lambda _: None) -> int:

@@ -26,6 +26,7 @@ from hostvm.units import Tick
 from replay.instructions import LONGEST, is_rep_string
 from replay.look import Look, World
 from replay.places import Located, Place, content, fixed, locate
+from replay.sparse import moments
 from replay.stops import (
     Actor,
     Breakpoint,
@@ -84,6 +85,9 @@ class Scan:
         self.hits: list[Hit] = []
         self._breaks: dict[int, list[tuple[int, Breakpoint]]] = {}
         self._predicates: list[tuple[int, Predicate]] = []
+        self._sparse: list[tuple[int, Predicate]] = []
+        self._values: dict[int, bool] = {}
+        self._look_again = False
         self._instructions: list[tuple[int, Instructions]] = []
         self._watched: list[_Watched] = []
         self._true_at: dict[int, Tick] = {}
@@ -93,13 +97,17 @@ class Scan:
             self._last = (look.machine.cpu.eip, look.tick - 1)
         for number, stop in stops:
             self._take_in(number, stop)
+        self._names = frozenset[str]().union(*(p.depends or () for _, p in self._sparse))
+        self._moments = moments(look, self._names)
 
     def _take_in(self, number: int, stop: Stop) -> None:
         match stop:
             case Breakpoint(address):
                 self._breaks.setdefault(address, []).append((number, stop))
-            case Predicate():
+            case Predicate(depends=None):
                 self._predicates.append((number, stop))
+            case Predicate():
+                self._sparse.append((number, stop))
             case Instructions():
                 self._instructions.append((number, stop))
             case Watchpoint(place):
@@ -109,7 +117,8 @@ class Scan:
     @property
     def needs_running(self) -> bool:
         """Whether there is anything that only a run can find."""
-        return bool(self._breaks or self._predicates or self._watched or self._instructions)
+        found = self._breaks, self._predicates, self._sparse, self._watched, self._instructions
+        return any(found)
 
     # ---- probes ---------------------------------------------------------------------------------
 
@@ -119,6 +128,9 @@ class Scan:
         code += [p.domain or EVERYWHERE for _, p in self._predicates]
         code += [i.domain for _, i in self._instructions]
         reads, writes = set[Span](), set[Span]()
+        if self._sparse:
+            code += self._moments.code
+            writes.update(self._moments.words)
         for watched in self._watched:
             writes.update(watched.located.roots)
             if watched.stop.touch in (Touch.READ, Touch.ACCESS):
@@ -148,6 +160,8 @@ class Scan:
         for number, predicate in self._predicates:
             if predicate.holds(self._look):
                 self._note_true(number, tick)
+        if self._sparse:
+            self._at_moment(address, tick)
         again = last_address == address and last_tick == tick - 1 and self._is_rep(address)
         if not again and self._counts(tick):
             self._meet(tick, address)
@@ -168,6 +182,37 @@ class Scan:
             if every.domain[0] <= address <= every.domain[1] and every.wants(self._look):
                 self.hits.append((tick, InstructionMet(number)))
 
+    # ---- sparse predicates ----------------------------------------------------------------------
+
+    def _at_moment(self, address: int, tick: Tick) -> None:
+        found = self._moments
+        if address == found.turn[0]:
+            self._look_at_sparse(tick)
+            if moments(self._look, self._names) != found:
+                self._pause()
+        elif found.window is not None and found.window[0] <= address <= found.window[1]:
+            self._look_at_sparse(tick)
+            self._pause()
+
+    def _pause(self) -> None:
+        """End the run behind the step under way, and look then."""
+        self._look_again = True
+        self._machine.paused = True
+        if self._machine.cpu.running:
+            self._machine.cpu.stop_soon()
+
+    def _look_at_sparse(self, tick: Tick) -> None:
+        for number, predicate in self._sparse:
+            value = predicate.holds(self._look)
+            before = self._values.get(number)
+            self._values[number] = value
+            if before is None or before == value:
+                continue
+            if self.backwards and before:
+                self.hits.append((Tick(tick - 1), PredicateTrue(number)))
+            elif not self.backwards and value and self._counts(tick):
+                self.hits.append((tick, PredicateTrue(number)))
+
     # ---- predicates -----------------------------------------------------------------------------
 
     def delivery(self, tick: Tick) -> bool:
@@ -179,6 +224,7 @@ class Scan:
 
     def begin(self, tick: Tick) -> None:
         """Look at the predicates where the run starts: being true there already is no beginning."""
+        self._look_at_sparse(tick)
         if self.backwards:
             return
         for number, predicate in self._predicates:
@@ -199,6 +245,7 @@ class Scan:
 
     def finish(self, end: Tick, true_at_end: set[int]) -> set[int]:
         """A run backwards-noting has come to `end`, where these predicates hold. Answers which hold at its start."""
+        self._look_at_sparse(end)
         for number, last in self._true_at.items():
             if last != end - 1 or number not in true_at_end:
                 self.hits.append((last, PredicateTrue(number)))
@@ -214,10 +261,10 @@ class Scan:
         met = False
         for watched in self._watched:
             met = self._concerns(watched, access) or met
+        if self._sparse and access.is_write:
+            met = touches(self._moments.words, access.address, access.count) or met
         if met:
-            self._machine.paused = True
-            if self._machine.cpu.running:
-                self._machine.cpu.stop_soon()
+            self._pause()
         return met
 
     def _concerns(self, watched: _Watched, access: Access) -> bool:
@@ -244,7 +291,7 @@ class Scan:
 
     def settle(self) -> bool:
         """Look at what the accesses of the last step did; answers whether the probes must be set anew."""
-        moved = False
+        moved = self._settle_sparse()
         for watched in self._watched:
             if watched.touched is None:
                 continue
@@ -254,6 +301,14 @@ class Scan:
             watched.located = now
             self._judge(watched, touched)
         return moved
+
+    def _settle_sparse(self) -> bool:
+        if not (self._look_again and self._sparse):
+            return False
+        self._look_again = False
+        self._look_at_sparse(self._machine.tick)
+        found, self._moments = self._moments, moments(self._look, self._names)
+        return found != self._moments
 
     def _judge(self, watched: _Watched, touched: _Touched) -> None:
         new = content(watched.place, self._look)

@@ -101,11 +101,15 @@ class EventStop:
 
 @dataclass(frozen=True, slots=True)
 class Predicate:
-    """A condition on the state. `text` is for people; `domain` are linear addresses outside which it is never true."""
+    """A condition on the state. `text` is for people; `domain` are linear addresses outside which it is never true.
+
+    `depends`: names of all that it depends on, if that is little (sparse.py); else it is looked at before every step.
+    """
 
     text: str
     holds: Condition
     domain: tuple[int, int] | None = None
+    depends: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

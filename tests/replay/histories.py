@@ -16,9 +16,11 @@ from hostvm.units import Tick
 from replay.catalogue import find_kernel
 from replay.events import HostInterrupt
 from replay.log import TraceReader
+from replay.look import Look
 from replay.machine_header import Origin
 from replay.recording import record
 from replay.session import Session
+from replay.stops import Condition
 from replay.timeline import Timeline
 from replay.worlds import VirtualWorld
 from tests.replay.recorded import Silent
@@ -87,6 +89,19 @@ def walk(
     return instants
 
 
+def true_ticks(path: Path, first: int, last: int, condition: Condition) -> set[int]:
+    """The ticks in first..last at which `condition` holds, by looking at each."""
+    found: set[int] = set()
+    with TraceReader(path) as reader:
+        machine = Session(reader).machine
+        look = Look(machine)
+        for tick in range(first, last + 1):
+            machine.run(Tick(tick))
+            if condition(look):
+                found.add(tick)
+    return found
+
+
 def _is_rep(code: bytes) -> bool:
     at = 0
     repeats = False
@@ -114,4 +129,12 @@ def interrupt_ticks(path: Path) -> tuple[Tick, ...]:
         return tuple(e.tick for e in reader.events() if isinstance(e, HostInterrupt))
 
 
-__all__ = ["Instant", "forward_digests", "interrupt_ticks", "record_guest", "timeline_of", "walk"]
+__all__ = [
+    "Instant",
+    "forward_digests",
+    "interrupt_ticks",
+    "record_guest",
+    "timeline_of",
+    "true_ticks",
+    "walk",
+]

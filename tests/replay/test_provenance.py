@@ -12,6 +12,7 @@ from hostvm.units import Tick
 from replay.bookmarks import Bookmark, BookmarkError
 from replay.look import GuestPhysicalSpace, Look
 from replay.moves import Unit
+from replay.named_stops import NAMES, NoSuchStop, named_stop
 from replay.places import Place
 from replay.predicate import BadPredicate, evaluate, parse
 from replay.provenance import (
@@ -26,11 +27,11 @@ from replay.provenance import (
     SharedField,
     value_of,
 )
-from replay.stops import Actor
+from replay.stops import Actor, Predicate
 from replay.timeline import Timeline, open_timeline
 from replay.where import BadPlace
 from replay.whynot import Why, reasons
-from tests.replay.histories import interrupt_ticks, record_guest, timeline_of
+from tests.replay.histories import interrupt_ticks, record_guest, timeline_of, true_ticks
 from tests.replay.recorded import events_of
 
 LOCATIONS = [
@@ -242,6 +243,58 @@ def test_symbols_are_names_too(timeline: Timeline) -> None:
     timeline.stops.add(stop)
     timeline.resume()
     assert timeline.machine.cpu.eip == address
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "pending",
+        "not irq_enabled",
+        "deliverable",
+        "held",
+        "in_noirq",
+        "pending and in_noirq",
+        "halted or blocked == 0",
+        "in_noirq or not irq_enabled and pending == 0",
+    ],
+)
+def test_conditions_that_little_can_change_are_found_as_if_every_tick_were_looked_at(
+    timeline: Timeline, path: Path, text: str
+) -> None:
+    delivered = [e.tick for e in events_of(path) if isinstance(e, IrqDelivered)]
+    middle = delivered[len(delivered) // 3]
+    first, last = middle - 6000, middle + 6000
+    timeline.go(first)
+    stop = named_stop(timeline, text) if text in NAMES else timeline.predicate(text)
+    assert isinstance(stop, Predicate)
+    assert stop.depends
+    true = true_ticks(path, first, last, stop.holds)
+    timeline.stops.add(stop)
+    rises, falls = [], []
+    while (tick := timeline.resume(limit=last).tick) < last:
+        rises.append(tick)
+    while (tick := timeline.resume(backwards=True, limit=first).tick) > first:
+        falls.append(tick)
+    assert rises == [t for t in sorted(true) if t - 1 not in true and first < t < last]
+    assert falls[::-1] == [t for t in sorted(true) if t + 1 not in true and first < t < last]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_named_stop_is_met(timeline: Timeline, name: str) -> None:
+    timeline.go(timeline.end_tick // 2)
+    timeline.stops.add(named_stop(timeline, name))
+    backwards = name not in ("ended", "console")
+    assert type(timeline.resume(backwards=backwards).reasons[0]).__name__ in (
+        "EventMet",
+        "PredicateTrue",
+    )
+
+
+def test_an_unknown_stop_is_refused(timeline: Timeline) -> None:
+    with pytest.raises(NoSuchStop, match="there are raised"):
+        named_stop(timeline, "nonsense")
+    with pytest.raises(NoSuchStop):
+        named_stop(timeline, "raised", -1)
 
 
 def test_nesting_counts_handlers(timeline: Timeline, path: Path) -> None:
