@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from replay.log import TraceReader
+from tests.readme_session import BLOCK, comparable, replayed
 from tests.replay.recorded import verify
 from tests.samples import FOLDER, Sample, samples
 
-LARGEST = 100_000
+LARGEST = 200_000
 
 each_sample = pytest.mark.parametrize("sample", samples(), ids=lambda sample: sample.trace.stem)
 
@@ -16,6 +19,16 @@ each_sample = pytest.mark.parametrize("sample", samples(), ids=lambda sample: sa
 def test_every_trace_has_a_recipe_and_every_recipe_a_trace() -> None:
     assert {sample.trace for sample in samples()} == set(FOLDER.glob("*/*.lgt"))
     assert samples()
+
+
+@pytest.mark.parametrize(
+    "readme", sorted(FOLDER.glob("*/README.md")), ids=lambda it: it.parent.name
+)
+def test_the_session_of_a_sample_goes_as_shown(readme: Path) -> None:
+    """After a change to what is shown: `python -m tests.readme_session traces/*/README.md`."""
+    text = readme.read_text(encoding="utf-8")
+    assert BLOCK.search(text)
+    assert comparable(replayed(text, readme.parent.glob("*.lgt"))) == comparable(text)
 
 
 @each_sample
@@ -33,7 +46,7 @@ def test_a_sample_does_again_what_it_did(sample: Sample) -> None:
 def test_a_sample_is_small_and_explained(sample: Sample) -> None:
     assert sample.trace.stat().st_size < LARGEST
     readme = sample.trace.with_name("README.md").read_text()
-    assert f"lgreplay {' '.join(sample.command)}\n" in readme
+    assert f"{sample.command_line}\n" in readme
 
 
 @each_sample
