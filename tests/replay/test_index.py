@@ -13,25 +13,31 @@ from random import Random
 
 import pytest
 
+from hostvm.machine import Machine
 from hostvm.units import Tick
 from replay import chunks, timeline
+from replay.checkpoints import checkpoint_of
 from replay.chunks import ChunkType
 from replay.errors import Divergence, Place, TraceError, TraceTruncated, TraceWriteError
 from replay.event_store import EventStore
 from replay.events import Event, IrqRaised
 from replay.index import Indexed, index, remove_index
 from replay.keep import Keep
-from replay.log import TraceReader
+from replay.log import Checkpoint, LogWriter, TraceReader
+from replay.machine_header import header_of
+from replay.recording import RecordingWorld
 from replay.session import Session
 from replay.stops import Breakpoint, BreakpointHit
 from replay.stored_states import STORED_TYPES, StoredStates, Wish, pack_states, unpack_states
 from replay.timeline import Timeline
 from replay.trace_file import COPYING, TraceCopy
+from replay.trace_header import TraceEnd, TraceEndReason
 from replay.wire import pack_map, unpack_map
+from replay.worlds import VirtualWorld
 from tests.end_to_end.commands import complaint, lgreplay
 from tests.fuzz.trace import another_value
 from tests.replay.histories import forward_digests, record_guest
-from tests.replay.recorded import altered, hello, record_hello, verify
+from tests.replay.recorded import ORIGIN, altered, hello, record_hello, verify
 from tests.replay.traces import Piece, put_together, take_apart
 
 INTERVAL = 1 << 16
@@ -242,14 +248,32 @@ def test_an_index_has_fewer_states_rather_than_too_many_bytes(own: Path, share: 
     assert not index(own, every=INTERVAL, most=most).fresh
 
 
+def record_flight(path: Path) -> None:
+    """A recording of which only the newest part is left."""
+    config = hello("loops=1000 hz=10000", digest_interval=INTERVAL)
+    recording = RecordingWorld(VirtualWorld(1))
+    machine = Machine(config, recording)
+    header, images = header_of(config, ORIGIN)
+
+    def take() -> Checkpoint:
+        return checkpoint_of(machine)
+
+    with LogWriter(path, header, images, keep_last=Keep(bytes=1), take_checkpoint=take) as log:
+        recording.attach(log.write)
+        for tick in range(100_000, 1_200_000, 300_000):
+            machine.run(Tick(tick))
+            log.checkpoint(take())
+        machine.run(Tick(1_400_000))
+        log.close(TraceEnd(machine.tick, machine.digest(), TraceEndReason.LIMIT))
+
+
 def test_a_flight_recording_is_indexed_too(tmp_path: Path) -> None:
     path = tmp_path / "flight.lgt"
-    config = hello("loops=1000 hz=100000", digest_interval=INTERVAL)
-    record_hello(path, config=config, keep_last=Keep(bytes=20_000), max_ticks=6_000_000)
+    record_flight(path)
     with TraceReader(path) as reader:
         assert not reader.starts_at_power_on
         begin = reader.first_tick or 0
-    assert index(path, every=1 << 20).states > 1
+    assert index(path, every=INTERVAL).states > 1
     with opened(path) as history:
         for goal in [t for t in history.stored.ticks if t > begin][::-1]:
             history.go(goal)
