@@ -15,7 +15,7 @@ FUZZ_SECONDS ?= 600
 FUZZ_GUESTS ?= 10000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench guest traces fuzz tour clean
+.PHONY: help setup demo test check bench guest traces fuzz gdbs tour clean
 
 help: ## say what there is (this)
 	@echo 'make ...'
@@ -51,6 +51,12 @@ fuzz: $(READY) ## damaged traces, hostile guests, rude debuggers, and the proper
 	@$(BIN)/python -m tests.fuzz.gdb --seconds $(FUZZ_SECONDS)
 	@FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/python -m pytest -n $(JOBS) -m hypothesis \
 		--hypothesis-profile=fuzz --timeout=0 $(ARGS)
+
+gdbs: $(READY) ## more versions of gdb for the tests, into .gdb
+	@for version in 16.3.0.post6 17.2.0.post5 18.1.0.post1; do \
+		test -d .gdb/$${version%.0.*} || $(BIN)/python -m pip install -q --no-deps \
+			--target .gdb/$${version%.0.*} gdb-for-pwndbg==$$version; \
+	done
 
 tour: ## the order in which to read the source
 	@cat docs/tour.txt
