@@ -30,6 +30,7 @@ from replay.event_store import Position
 _ZEROES = bytes(PAGE_SIZE)
 _NEAR = 64
 DENSE_SNAPSHOTS = 96
+_LEAST_GRID = 16
 # A state without its pages, as Python keeps it: measured, rounded up.
 _STATE_BYTES = 24 << 10
 
@@ -85,7 +86,7 @@ class Snapshots:
         self._ticks: list[Tick] = []
         self._by_tick: dict[Tick, Snapshot] = {}
         self._uses: dict[int, int] = {}
-        self._dense = 0
+        self._dense: list[Tick] = []
         self.bytes = 0
         self.base = machine.tick
         self.pinned = machine.tick
@@ -198,7 +199,8 @@ class Snapshots:
         insort(self._ticks, snapshot.tick)
         self._by_tick[snapshot.tick] = snapshot
         self.bytes += _STATE_BYTES
-        self._dense += snapshot.dense
+        if snapshot.dense:
+            insort(self._dense, snapshot.tick)
 
     # ---- going back -----------------------------------------------------------------------------
 
@@ -239,30 +241,47 @@ class Snapshots:
         self._ticks.remove(snapshot.tick)
         del self._by_tick[snapshot.tick]
         self.bytes -= _STATE_BYTES
-        self._dense -= snapshot.dense
+        if snapshot.dense:
+            self._dense.remove(snapshot.tick)
 
     def _make_room(self, cursor: Tick) -> None:
-        while self._dense > DENSE_SNAPSHOTS or (self._dense and self.bytes > self._room):
-            dense = [s for s in self._droppable() if s.dense]
-            if not dense:
-                break
-            self.drop(min(dense, key=lambda s: self._gap(s) / (abs(cursor - s.tick) + _NEAR)))
+        while len(self._dense) > DENSE_SNAPSHOTS and self._drop_dense(cursor):
+            pass
         while self.bytes > self._room:
-            grid = list(self._droppable())
-            if not grid:
+            # Far from the cursor a coarser grid costs a longer run; near it every step would cost one.
+            grid = [tick for tick in self._ticks[1:] if self._may_go(tick)]
+            if len(grid) - len(self._dense) > _LEAST_GRID:
+                self._drop_grid()
+            elif not self._drop_dense(cursor) and not self._drop_grid():
                 break
-            self.drop(min(grid, key=self._gap))
 
-    def _droppable(self) -> Iterator[Snapshot]:
-        return (
-            self._by_tick[tick] for tick in self._ticks[1:] if tick not in (self.base, self.pinned)
-        )
+    def _may_go(self, tick: Tick) -> bool:
+        return tick not in (self._ticks[0], self.base, self.pinned)
 
-    def _gap(self, snapshot: Snapshot) -> int:
-        """Ticks between its neighbours: how far one would have to run without it."""
-        index = bisect_left(self._ticks, snapshot.tick)
-        last = min(index + 1, len(self._ticks) - 1)
-        return self._ticks[last] - self._ticks[index - 1]
+    def _drop_dense(self, cursor: Tick) -> bool:
+        """Drop the dense snapshot that is missed least: close to its neighbours, far from the cursor."""
+        found = [
+            (gap / (abs(cursor - tick) + _NEAR), tick)
+            for gap, tick in _gaps(self._dense)
+            if self._may_go(tick)
+        ]
+        if found:
+            self.drop(self._by_tick[min(found)[1]])
+        return bool(found)
+
+    def _drop_grid(self) -> bool:
+        grid = [tick for tick in self._ticks if not self._by_tick[tick].dense]
+        found = [pair for pair in _gaps(grid) if self._may_go(pair[1])]
+        if found:
+            self.drop(self._by_tick[min(found)[1]])
+        return bool(found)
+
+
+def _gaps(ticks: list[Tick]) -> Iterator[tuple[int, Tick]]:
+    """Each tick with the distance between its neighbours: how far one would have to run without it."""
+    last = len(ticks) - 1
+    for at, tick in enumerate(ticks):
+        yield ticks[min(at + 1, last)] - ticks[max(at - 1, 0)], tick
 
 
 __all__ = ["Snapshot", "Snapshots"]

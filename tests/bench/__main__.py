@@ -6,7 +6,17 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from tests.bench import compute, linux, overhead, peak_memory, rates, round_trip, start, trace_size
+from tests.bench import (
+    compute,
+    linux,
+    overhead,
+    peak_memory,
+    rates,
+    round_trip,
+    start,
+    time_travel,
+    trace_size,
+)
 from tests.bench.figures import Figure, Result, as_json, table
 
 FIGURES: tuple[Figure, ...] = (
@@ -18,6 +28,7 @@ FIGURES: tuple[Figure, ...] = (
     *start.FIGURES,
     *peak_memory.FIGURES,
     *linux.FIGURES,
+    *time_travel.FIGURES,
 )
 
 
