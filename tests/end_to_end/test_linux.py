@@ -173,10 +173,21 @@ def test_its_bzimage_says_the_same(boot: LinuxBoot, tmp_path: Path) -> None:
 @pytest.mark.parametrize("ending", Ending, ids=lambda ending: ending.name)
 def test_it_ends_as_user_space_asks(boot: LinuxBoot, ending: Ending, tmp_path: Path) -> None:
     initrd = boot.initrd(tmp_path, ending)
-    trace = record(tmp_path, "t", wish(boot, initrd, "--clock", "virtual"))
+    trace = record(tmp_path, "t", wish(boot, initrd, "--clock", "virtual", "--no-reboot"))
     assert end_of(trace).reason == EndReason[ending.name]
     if boot.user_space is None or ending is not Ending.POWEROFF:
         assert console_of(trace).replace(b"\r", b"").count(GREETING) == 4
+
+
+@each_kernel
+def test_a_restart_boots_it_again_in_the_same_recording(boot: LinuxBoot, tmp_path: Path) -> None:
+    initrd = boot.initrd(tmp_path, Ending.RESTART)
+    arguments = wish(boot, initrd, "--clock", "virtual")
+    once = record(tmp_path, "once", [*arguments, "--no-reboot"])
+    enough = end_of(once).tick * 5 // 2
+    trace = record(tmp_path, "t", [*arguments, "--max-ticks", str(enough)])
+    assert console_of(trace).count(BANNER.encode()) >= 2
+    assert run("replay", trace, folder=tmp_path).returncode == 0
 
 
 @each_kernel
