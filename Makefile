@@ -47,6 +47,7 @@ traces: $(READY) ## record the sample traces anew, each from its recipe
 
 fuzz: $(READY) ## damaged traces, hostile guests, rude debuggers, and the property tests with many more examples: an hour or more
 	@$(BIN)/python -m tests.fuzz.trace --seconds $(FUZZ_SECONDS)
+	@$(BIN)/python -m tests.fuzz.travel
 	@$(BIN)/python -m tests.fuzz.hostile --runs $(FUZZ_GUESTS)
 	@$(BIN)/python -m tests.fuzz.gdb --seconds $(FUZZ_SECONDS)
 	@FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/python -m pytest -n $(JOBS) -m hypothesis \

@@ -635,6 +635,10 @@ class Cpu:
                 self._take_back(_Why.EARLY_FETCH)
                 return
             self._fetch_faults += 1
+            if self._fetch_is_probed():
+                self._fetch_faults -= 1
+                self._take_back(_Why.PROBE)
+                return
             self._budget.value -= 1
         elif vector != _DB:
             env.cc_op = FLAGS_ARE_EXPLICIT
@@ -711,6 +715,13 @@ class Cpu:
             # The step under way has been counted and will not be made.
             self._counter.value -= 1
             self._stop(_Why.PROBE)
+
+    def _fetch_is_probed(self) -> bool:
+        """Report an instruction that begins, but cannot be fetched: no translation of it exists to report itself."""
+        address = self._linear_eip()
+        if not touches(self._probes.code, address, 1):
+            return False
+        return self._probes.on_code(address)
 
     @_guarded
     def _on_read_probe(

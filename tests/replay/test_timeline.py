@@ -133,8 +133,10 @@ def test_breakpoints_hit_every_beginning_of_their_instruction_in_both_directions
 ) -> None:
     rng = random.Random(7)
     first, last = stretch[0].tick, stretch[-1].tick
-    for _ in range(6):
-        address = rng.choice([i for i in stretch[1:-1] if i.begins]).eip
+    addresses = [rng.choice([i for i in stretch[1:-1] if i.begins]).eip for _ in range(5)]
+    # Back in a program, the first instruction often cannot even be fetched: its page is not mapped.
+    addresses += [b.eip for a, b in pairwise(stretch[1:-1]) if a.cpl < b.cpl == 3][:3]
+    for address in addresses:
         expected = [i.tick for i in stretch if i.begins and i.eip == address]
         expected = [tick for tick in expected if first < tick < last]
         number = timeline.stops.add(Breakpoint(address))
