@@ -20,6 +20,7 @@ from gdbstub.target import Reason, ReasonKind, RegisterSet, Stop
 OK = b"OK"
 EMPTY = b""
 # Signals as GDB numbers them.
+SIGNAL_0 = 0
 SIGINT = 2
 SIGTRAP = 5
 
@@ -77,6 +78,8 @@ def thread(number: int) -> bytes:
 
 # ---- stops ----------------------------------------------------------------------------------------
 
+# GDB says of these that the thread stopped, instead of naming a signal that nobody sent.
+_WITHOUT_A_SIGNAL = frozenset({ReasonKind.CAUGHT, ReasonKind.ARRIVED})
 _WATCH_NAMES = {
     ReasonKind.WRITTEN: b"watch",
     ReasonKind.READ: b"rwatch",
@@ -110,7 +113,12 @@ def _first_reason(stop: Stop, manners: Manners) -> bytes:
 
 def stopped(stop: Stop, expedited: Iterable[tuple[int, bytes | None]], manners: Manners) -> bytes:
     """Where and why the target stopped, with the registers that are always asked for next."""
-    signal = SIGINT if any(r.kind is ReasonKind.INTERRUPTED for r in stop.reasons) else SIGTRAP
+    kinds = {reason.kind for reason in stop.reasons}
+    signal = SIGTRAP
+    if ReasonKind.INTERRUPTED in kinds:
+        signal = SIGINT
+    elif kinds and kinds <= _WITHOUT_A_SIGNAL:
+        signal = SIGNAL_0
     fields = [
         b"%x:%b;" % (index, hexadecimal(value)) for index, value in expedited if value is not None
     ]
@@ -138,7 +146,7 @@ def console(text: str) -> Iterable[bytes]:
     """Packets that make GDB show a text."""
     data = text.encode("utf-8", "backslashreplace")
     step = PACKET_SIZE // 4
-    return (b"O" + hexadecimal(data[at : at + step]) for at in range(0, len(data), step))
+    return (b"O" + hexadecimal(data[at : at + step]) for at in range(0, len(data) or 1, step))
 
 
 # ---- files ----------------------------------------------------------------------------------------

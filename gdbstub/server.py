@@ -26,7 +26,7 @@ from typing import Protocol, TypeAlias
 
 from gdbstub.errors import TargetFault
 from gdbstub.packet import PacketDecoder, Signal, WireEvent, frame
-from gdbstub.session import Act, Close, Run, Send, Session
+from gdbstub.session import Act, Close, Run, Send, Session, Tell
 from gdbstub.target import ReportsProgress, Target
 
 _AT_ONCE = 1 << 16
@@ -196,14 +196,14 @@ class Server:
             match act:
                 case Send(data):
                     client.send(data)
-                case Run():
-                    self._do(client, session, self._run(client, session, act))
+                case Run() | Tell():
+                    self._do(client, session, self._perform(client, session, act))
                 case Close():
                     with suppress(OSError):
                         client.connection.shutdown(socket.SHUT_RDWR)
 
-    def _run(self, client: _Client, session: Session, run: Run) -> list[Act]:
-        """Make a move, telling the debugger how it gets on."""
+    def _perform(self, client: _Client, session: Session, act: Run | Tell) -> list[Act]:
+        """Do what may take long, telling the debugger how it gets on."""
 
         def say(text: str) -> None:
             self._do(client, session, session.say(text))
@@ -211,13 +211,10 @@ class Server:
         if isinstance(self._target, ReportsProgress):
             self._target.progress = say
         try:
-            stop = run.move()
-        except TargetFault as fault:
-            return session.refused(fault)
+            return _finish(session, act)
         finally:
             if isinstance(self._target, ReportsProgress):
                 self._target.progress = None
-        return session.stopped(stop)
 
     # ---- any thread -------------------------------------------------------------------------------
 
@@ -293,6 +290,15 @@ class Server:
         self._client = _Client(connection)
         selector.register(connection, selectors.EVENT_READ)
         self._door.put(self._client)
+
+
+def _finish(session: Session, act: Run | Tell) -> list[Act]:
+    try:
+        if isinstance(act, Tell):
+            return session.told(act.find())
+        return session.stopped(act.move())
+    except TargetFault as fault:
+        return session.told(f"{fault.text}\n") if isinstance(act, Tell) else session.refused(fault)
 
 
 def _send_away(connection: socket.socket) -> None:

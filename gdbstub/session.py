@@ -1,9 +1,9 @@
 """One debugger's session: events from the wire in, actions out; the state machine of the protocol, without a socket.
 
 `receive` takes one event and returns what is to be done: bytes to send, a move to make, the end. While a move is made
-(`Run`) nothing else may be received: the one who makes it then calls `stopped`, or `refused`, and what the debugger
-sends meanwhile waits. Only the interrupt does not wait; whoever reads the socket passes it to the target at once, and
-here it means nothing.
+(`Run`), or a command carried out (`Tell`), nothing else may be received: the one who does it then calls `stopped`,
+`refused` or `told`, and what the debugger sends meanwhile waits. Only the interrupt does not wait; whoever reads the
+socket passes it to the target at once, and here it means nothing.
 
 Whatever the peer sends is answered: what is unknown with the empty packet, what is wrong with an error. A session that
 ends leaves the target where it is, without points.
@@ -58,11 +58,18 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
+class Tell:
+    """Call `find`, which may take its time, and give the text that it returns to `told`, or its fault."""
+
+    find: Callable[[], str]
+
+
+@dataclass(frozen=True, slots=True)
 class Close:
     """The debugger has said goodbye."""
 
 
-Act: TypeAlias = Send | Run | Close
+Act: TypeAlias = Send | Run | Tell | Close
 
 
 class Session:
@@ -97,15 +104,23 @@ class Session:
         self._looked_at = stop.thread
         if not self._answers_move:
             return []
-        return [*self.say(stop.note), *self._send(self._stop_reply(stop))]
+        said = self.say(stop.note) if stop.note else []
+        return [*said, *self._send(self._stop_reply(stop))]
 
     def refused(self, fault: TargetFault) -> list[Act]:
         """The move could not be made. To a debugger in the middle of a `next` only an end of history means: give up."""
         end = ReasonKind.HISTORY_START if self._backward else ReasonKind.HISTORY_END
         return self.stopped(Stop(self._target.current_thread(), (Reason(end),), f"{fault.text}\n"))
 
+    def told(self, text: str) -> list[Act]:
+        """A command in words has been carried out, or was refused with this text."""
+        return [*(self.say(text) if text else ()), *self._send(replies.OK)]
+
     def say(self, text: str) -> list[Act]:
-        """Let the debugger show a text; only between the request for a move and its answer."""
+        """Let the debugger show a text; only between the request for a move or for words, and the answer to that.
+
+        No text says only that we are still here.
+        """
         return [act for packet in replies.console(text) for act in self._send(packet)]
 
     def close(self) -> None:
@@ -248,11 +263,7 @@ class Session:
     def _monitor(self, text: str) -> list[Act]:
         if not isinstance(self._target, TakesCommands):
             return self._send(replies.EMPTY)
-        try:
-            shown = self._target.monitor(text)
-        except TargetFault as fault:
-            shown = f"{fault.text}\n"
-        return [*self.say(shown), *self._send(replies.OK)]
+        return [Tell(partial(self._target.monitor, text))]
 
 
-__all__ = ["Act", "Close", "Run", "Send", "Session"]
+__all__ = ["Act", "Close", "Run", "Send", "Session", "Tell"]

@@ -34,7 +34,8 @@ RegisterSet: TypeAlias = tuple[bytes | None, ...]
 class ReasonKind(IntEnum):
     """Why a target stopped; of several reasons the smallest number is the one to tell.
 
-    CAUGHT is what the protocol has no word for; the user learns of it from the stop's note.
+    CAUGHT is what the protocol has no word for; the user learns of it from the stop's note. ARRIVED: a command has
+    brought the target here.
     """
 
     WRITTEN = 0
@@ -43,10 +44,11 @@ class ReasonKind(IntEnum):
     SOFTWARE_BREAKPOINT = 3
     HARDWARE_BREAKPOINT = 4
     CAUGHT = 5
-    HISTORY_START = 6
-    HISTORY_END = 7
-    INTERRUPTED = 8
-    STEPPED = 9
+    ARRIVED = 6
+    HISTORY_START = 7
+    HISTORY_END = 8
+    INTERRUPTED = 9
+    STEPPED = 10
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from gdbstub.commands import Point, PointKind
 from gdbstub.contexts import Contexts
 from gdbstub.description import memory_map, target_description, thread_list
 from gdbstub.errors import TargetFault
-from gdbstub.monitor import Monitor
+from gdbstub.monitor import carry_out
 from gdbstub.points import Points
 from gdbstub.programs import Programs
 from gdbstub.registers import REGISTERS
@@ -29,10 +29,13 @@ from gdbstub.stepping import Stepper
 from gdbstub.target import Move, RegisterSet, Stop
 from gdbstub.trace_walker import TraceWalker
 from gdbstub.travel import Travel
+from gdbstub.words import Talk
 from hostvm.units import Tick
 from replay.timeline import Timeline
 
-_SAY_EVERY = 1.0
+# A debugger that waits for words takes silence for a failure after two seconds.
+_ALIVE_EVERY = 0.5
+_SAY_FIRST = 2.0
 _ALL_MEMORY = ("ram", 0, 1 << 32)
 
 
@@ -51,9 +54,11 @@ class TimelineTarget:
         self._walker = TraceWalker(timeline, self.contexts, self._points)
         self._stepper = Stepper(self._walker)
         self._programs = Programs(timeline.reader)
-        self._travel = Travel(timeline, self._walker, self._stepper, self._points)
-        self._monitor = Monitor(self._travel, self.contexts)
-        self._said_at = 0.0
+        self._travel = Travel(timeline, self._walker, self._stepper)
+        self._talk = Talk(self._travel, self.contexts, self._points)
+        self._alive_at = 0.0
+        self._say_at = 0.0
+        self._said_for = _SAY_FIRST
         timeline.progress = self._report
 
     # ---- Target ---------------------------------------------------------------------------------
@@ -90,12 +95,10 @@ class TimelineTarget:
         self._walker.cancel()
 
     def _move(self, move: Callable[[], Stop]) -> Stop:
-        self._said_at = time.monotonic()
+        self._begin()
         stop = self._walker.whole(move)
         self._travel.arrived()
-        return Stop(
-            stop.thread, stop.reasons, stop.note + self._travel.caught(self._walker.arrival)
-        )
+        return Stop(stop.thread, stop.reasons, stop.note + self._travel.caught())
 
     # ---- points ---------------------------------------------------------------------------------
 
@@ -154,19 +157,32 @@ class TimelineTarget:
 
     def monitor(self, text: str) -> str:
         """Carry out a command in words."""
-        return self._monitor.carry_out(text)
+        self._begin()
+        return carry_out(self._talk, text)
 
     def restart(self, arguments: Sequence[str]) -> Stop:
         """Go to the beginning, or to the place that the arguments name."""
         self._travel.to(" ".join(arguments) or "start")
         return Stop(self.current_thread())
 
+    def _begin(self) -> None:
+        """Something begins that may take long."""
+        self._alive_at = time.monotonic()
+        self._said_for = _SAY_FIRST
+        self._say_at = self._alive_at + _SAY_FIRST
+
     def _report(self, tick: Tick) -> None:
-        """Let the debugger show how far a long move is."""
+        """Let the debugger know that a long move goes on, and, at growing intervals, show how far it is."""
         now = time.monotonic()
-        if self.progress is not None and now - self._said_at >= _SAY_EVERY:
-            self._said_at = now
-            self.progress(f"at tick {tick:,} of {self.timeline.end_tick:,}\n")
+        if self.progress is None or now - self._alive_at < _ALIVE_EVERY:
+            return
+        self._alive_at = now
+        text = ""
+        if now >= self._say_at:
+            self._said_for *= 2
+            self._say_at = now + self._said_for
+            text = f"at tick {tick:,} of {self.timeline.end_tick:,}\n"
+        self.progress(text)
 
 
 __all__ = ["TimelineTarget"]

@@ -1,33 +1,29 @@
 """Going to a place in history by its name, and finding the way back: positions visited, checkpoints, catches.
 
-A place is a tick (`1234567`, `1,234,567`, `1.2M`), `event N`, a share of the run (`37%`), `start`, `end`, or `+N` and
-`-N` ticks from here. Positions at which the debugger has stopped are kept as in a browser: going somewhere drops what
-lay ahead.
+What places are called says replay/where.py. Positions at which the debugger has stopped are kept as in a browser: going
+somewhere drops what lay ahead. A catch is a stop that the debugger's own protocol has no word for.
 
 Read next: monitor.py, which puts this into commands.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from fractions import Fraction
 
-from gdbstub.errors import Errno, TargetFault
-from gdbstub.points import Points
+from gdbstub.errors import TargetFault
 from gdbstub.stepping import Stepper
-from gdbstub.target import Stop
+from gdbstub.target import Reason, ReasonKind, Stop
 from gdbstub.trace_walker import TraceWalker
 from hostvm.units import Tick
+from replay import stops as s
 from replay.describe import event_to_text
 from replay.moves import Unit
-from replay.stops import Arrival, EventMet, EventStop
 from replay.timeline import Timeline
+from replay.where import BadPlace, tick_of
 
-_NUMBER = re.compile(r"([+-]?)(\d[\d,_]*(?:\.\d+)?)([kMG]?)")
-_FACTOR = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
 _KEPT = 1000
+_OWN = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,72 +37,24 @@ class Checkpoint:
 class Travel:
     """Goes about in `timeline` by itself, and remembers where it was."""
 
-    def __init__(
-        self, timeline: Timeline, walker: TraceWalker, stepper: Stepper, points: Points
-    ) -> None:
+    def __init__(self, timeline: Timeline, walker: TraceWalker, stepper: Stepper) -> None:
         self.timeline = timeline
         self.stepper = stepper
-        self.points = points
         self.checkpoints: dict[int, Checkpoint] = {}
         self.catches: dict[int, str] = {}
         self._walker = walker
         self._visited: list[Tick] = [timeline.tick]
         self._at = 0
 
-    # ---- places ---------------------------------------------------------------------------------
-
-    def find(self, place: str) -> int:
-        """The tick of a place.
-
-        Raises: TargetFault when there is none of that name.
-        """
-        words = place.split()
-        match words:
-            case ["start"]:
-                return self.timeline.first_tick
-            case ["end"]:
-                return self.timeline.end_tick
-            case ["event", number] if number.isdecimal():
-                return self._event(int(number))
-            case [share] if share.endswith("%"):
-                return self._share(share[:-1])
-            case [number] if _NUMBER.fullmatch(number):
-                return self._tick(number)
-        raise TargetFault(
-            f"{place!a} is no place; say TICK, +TICKS, -TICKS, PERCENT%, event NUMBER, start or end",
-            Errno.EINVAL,
-        )
-
-    def _tick(self, text: str) -> int:
-        found = _NUMBER.fullmatch(text)
-        assert found
-        sign, digits, unit = found.groups()
-        count = round(Fraction(digits.replace(",", "").replace("_", "")) * _FACTOR[unit])
-        if not sign:
-            return count
-        return self.timeline.tick + (count if sign == "+" else -count)
-
-    def _event(self, number: int) -> int:
-        event = self.timeline.store.event(number)
-        if event is None:
-            raise TargetFault(f"there is no event {number}; there are {len(self.timeline.store)}")
-        return event.tick
-
-    def _share(self, text: str) -> int:
-        try:
-            share = float(text)
-        except ValueError:
-            raise TargetFault(f"{text!a} is no number") from None
-        if not 0 <= share <= 100:
-            raise TargetFault(f"{text}% is not within the run")
-        first, end = self.timeline.first_tick, self.timeline.end_tick
-        return round(first + (end - first) * share / 100)
-
     # ---- going ----------------------------------------------------------------------------------
 
     def to(self, place: str) -> None:
         """Go to a place. Raises TargetFault, also when it lies outside of history."""
-        self._go(self.find(place))
+        try:
+            tick = tick_of(self.timeline, place)
+        except BadPlace as error:
+            raise TargetFault(str(error)) from error
+        self._go(tick)
         self.arrived()
 
     def _go(self, tick: int) -> None:
@@ -124,28 +72,33 @@ class Travel:
         )
         self.arrived()
 
-    def next_event(self, stop: EventStop, *, backwards: bool) -> Arrival:
-        """Go to the next event of a kind."""
+    def to_stop(self, stop: s.Stop, *, backwards: bool) -> None:
+        """Go to where `stop` is met next, or last before. Raises TargetFault if that is nowhere."""
+        origin = self.timeline.tick
         arrival = self._by_itself(
-            lambda: self.timeline.resume_with(((0, stop),), backwards=backwards)
+            lambda: self.timeline.resume_with(((_OWN, stop),), backwards=backwards)
         )
+        if any(isinstance(reason, s.HistoryStart | s.HistoryEnd) for reason in arrival.reasons):
+            self._go(origin)
+            raise TargetFault(f"there is none {'before' if backwards else 'after'} tick {origin:,}")
         self.arrived()
-        return arrival
 
-    def _by_itself(self, go: Callable[[], Arrival]) -> Arrival:
-        """Make a move that is no move of the debugger's."""
+    def _by_itself(self, go: Callable[[], s.Arrival]) -> s.Arrival:
+        """Make a move that is no move of the debugger's. Raises TargetFault when interrupted."""
 
         def move() -> Stop:
             reasons = self._walker.told(go)
             return Stop(self._walker.current_thread(), reasons)
 
         self.stepper.forget()
-        self._walker.whole(move)
+        stop = self._walker.whole(move)
+        if any(reason.kind is ReasonKind.INTERRUPTED for reason in stop.reasons):
+            raise TargetFault("interrupted; we are where we were")
         return self._walker.arrival
 
     def announce(self) -> None:
         """Let the debugger's next move be answered with where we are."""
-        self.stepper.announce(Stop(self._walker.current_thread()))
+        self.stepper.announce(Stop(self._walker.current_thread(), (Reason(ReasonKind.ARRIVED),)))
 
     # ---- where we were ----------------------------------------------------------------------------
 
@@ -168,8 +121,8 @@ class Travel:
 
     # ---- catches ----------------------------------------------------------------------------------
 
-    def catch(self, stop: EventStop, text: str) -> int:
-        """Stop at events of a kind from now on; the number of the catch."""
+    def catch(self, stop: s.Stop, text: str) -> int:
+        """Stop there from now on; the number of the catch."""
         number = self.timeline.stops.add(stop)
         self.catches[number] = text
         return number
@@ -180,14 +133,21 @@ class Travel:
             raise TargetFault(f"there is no catch {number}")
         self.timeline.stops.remove(number)
 
-    def caught(self, arrival: Arrival) -> str:
-        """What the catches met, in words."""
-        met = dict.fromkeys(
-            event_to_text(reason.event)
-            for reason in arrival.reasons
-            if isinstance(reason, EventMet) and arrival.tick == self.timeline.tick
-        )
-        return "".join(f"{' '.join(text.split())}\n" for text in met)
+    def caught(self) -> str:
+        """What catches were met here, in words."""
+        arrival = self._walker.arrival
+        if arrival.tick != self.timeline.tick:
+            return ""
+        lines = dict.fromkeys(self._words(reason) for reason in arrival.reasons)
+        return "".join(f"{line}\n" for line in lines if line)
+
+    def _words(self, reason: s.Reason) -> str:
+        match reason:
+            case s.EventMet(number, event) if number in self.catches:
+                return " ".join(f"catch {number}: {event_to_text(event)}".split())
+            case s.PredicateTrue(number) if number in self.catches:
+                return f"catch {number}: {self.catches[number]}"
+        return ""
 
 
 __all__ = ["Checkpoint", "Travel"]

@@ -1,1 +1,222 @@
-"""Placeholder."""
+"""Commands for gdb on an lgreplay trace: `source` this file, or let `lgreplay gdb --launch` do it.
+
+Most of them hand their words on to the stub (`monitor help` shows what it knows). Those that go somewhere must not
+leave gdb with what it knows of the old place: the stub then answers gdb's next move with a stop at the new one, so one
+`continue`, whose text nobody sees, brings gdb there, whatever thread that is in.
+
+This file runs in gdb's Python, so it imports nothing else of lgreplay. docs/gdb.md describes the commands.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+import gdb
+
+_SOURCES = Path(__file__).resolve().parents[2] / "hostvm" / "guest"
+_LOCATIONS = frozenset(("idt", "gdt", "real-idt", "pending", "gpte", "spte", "field"))
+_QUIET = "suppress-cli-notifications"
+
+
+def ask(words: str) -> str:
+    """What the stub says to a command."""
+    text = gdb.execute("monitor " + words, to_string=True)
+    return str(text)
+
+
+def go(words: str) -> None:
+    """Have the stub go somewhere, and gdb with it."""
+    name, _, rest = words.partition(" ")
+    said = ask(name + " --announce " + rest)
+    if not said.startswith("tick "):
+        raise gdb.GdbError(said.strip())
+    was_quiet = gdb.parameter(_QUIET)
+    gdb.execute(f"set {_QUIET} on")
+    try:
+        gdb.execute("continue", to_string=True)
+    finally:
+        gdb.execute(f"set {_QUIET} {'on' if was_quiet else 'off'}")
+    gdb.write(said)
+    gdb.execute("frame")
+
+
+def quoted(argument: str) -> str:
+    """An argument in quotes, as the stub takes them apart."""
+    return "'" + argument.replace("'", "'\"'\"'") + "'" if argument else ""
+
+
+class Told(gdb.Command):
+    """A command whose words go to the stub, and whose answer is shown."""
+
+    def __init__(self, name: str, words: str, text: str) -> None:
+        self.__doc__ = text
+        self._words = words
+        super().__init__(name, gdb.COMMAND_USER)
+
+    def invoke(self, argument: str, from_tty: bool) -> None:
+        """Called by gdb."""
+        gdb.write(ask((self._words + " " + argument).strip()))
+
+
+class Going(gdb.Command):
+    """A command that goes somewhere."""
+
+    def __init__(self, name: str, words: str, text: str) -> None:
+        self.__doc__ = text
+        self._words = words
+        super().__init__(name, gdb.COMMAND_RUNNING)
+
+    def invoke(self, argument: str, from_tty: bool) -> None:
+        """Called by gdb."""
+        self.dont_repeat()
+        go((self._words + " " + argument).strip())
+
+
+class Provenance(gdb.Command):
+    """A command about a location: an expression of gdb's that has an address, or words that the stub knows."""
+
+    def __init__(self, name: str, text: str) -> None:
+        self.__doc__ = text
+        self._words = name
+        super().__init__(name, gdb.COMMAND_DATA, gdb.COMPLETE_EXPRESSION)
+
+    def invoke(self, argument: str, from_tty: bool) -> None:
+        """Called by gdb."""
+        gdb.write(ask(self._words + " " + self._location(argument)))
+
+    def _location(self, argument: str) -> str:
+        if argument.startswith("$") or argument.partition(" ")[0] in _LOCATIONS:
+            return argument
+        value = gdb.parse_and_eval(argument)
+        if value.address is None:
+            # A number is an address of four bytes.
+            return hex(int(value) & 0xFFFFFFFF)
+        return hex(int(value.address) & 0xFFFFFFFF) + " " + str(value.type.sizeof)
+
+
+class Checkpoint(gdb.Command):
+    """checkpoint [NOTE]: remember this place; `restart N` comes back to it."""
+
+    def __init__(self) -> None:
+        super().__init__("checkpoint", gdb.COMMAND_RUNNING)
+
+    def invoke(self, argument: str, from_tty: bool) -> None:
+        """Called by gdb."""
+        gdb.write(ask("checkpoint " + quoted(argument)))
+
+
+class TickFunction(gdb.Function):
+    """$_tick(): where in the run we are."""
+
+    def __init__(self) -> None:
+        super().__init__("_tick")
+
+    def invoke(self) -> object:
+        """Called by gdb."""
+        return gdb.parse_and_eval("$tick")
+
+
+_TOLD = (
+    ("when", "when", "Say where in the run we are."),
+    (
+        "whynot",
+        "whynot",
+        "whynot IRQ [GUEST]: why this interrupt is not being delivered, since when, until when.",
+    ),
+    ("info idt", "info idt", "The Guest's IDT, and which of its gates the CPU has itself."),
+    ("info gdt", "info gdt", "The Guest's GDT as its Host keeps it."),
+    ("info irqs", "info irqs", "Virtual interrupts, and what stands in their way."),
+    ("info lguest", "info lguest", "What the Host knows of the Guest."),
+    (
+        "info events",
+        "info events",
+        "info events [WORDS]: events of the log around us whose text contains WORDS.",
+    ),
+    ("info checkpoints", "checkpoints", "Places remembered."),
+    ("info catches", "catch", "Catches in force."),
+    ("delete checkpoint", "delete-checkpoint", "delete checkpoint N: forget a place."),
+    ("uncatch", "uncatch", "uncatch N: do not stop there any more."),
+    ("catch hypercall", "catch hypercall", "catch hypercall [N]: stop at hypercalls."),
+    (
+        "catch irq",
+        "catch delivered",
+        "catch irq [N]: stop where a virtual interrupt enters its handler.",
+    ),
+    (
+        "catch raised",
+        "catch raised",
+        "catch raised [N]: stop where a virtual interrupt becomes pending.",
+    ),
+    (
+        "catch deliverable",
+        "catch deliverable",
+        "catch deliverable [N]: stop where nothing forbids it any more.",
+    ),
+    (
+        "catch interrupt",
+        "catch interrupt",
+        "catch interrupt [VECTOR]: stop at interrupts of the hardware.",
+    ),
+    (
+        "catch trap",
+        "catch trap",
+        "catch trap [VECTOR]: stop at traps that the Host hands back to the Guest.",
+    ),
+    ("catch switch", "catch switch", "Stop where the Guest is entered."),
+    ("catch console", "catch console", "Stop where something is printed."),
+    (
+        "catch when",
+        "catch when",
+        "catch when EXPRESSION: stop where it becomes true, as in 'in_noirq and pending'.",
+    ),
+    ("step-scope", "step-scope", "step-scope [thread|cpu]: whose instruction a step is."),
+)
+_GOING = (
+    ("seek", "seek", "seek TICK | N% | event N | start | end | @BOOKMARK | +N | -N: go there."),
+    ("tick-step", "tick-step", "tick-step [N]: make N steps of one tick; back if N < 0."),
+    ("to-event", "to-event", "to-event [NAME [N] | when EXPRESSION]: go to the next event."),
+    (
+        "reverse-to-event",
+        "reverse-to-event",
+        "reverse-to-event [NAME [N] | when EXPRESSION]: the same, backwards.",
+    ),
+    ("back", "back", "back [N]: go to where we were N stops ago."),
+    ("forward", "forward", "forward [N]: the other way round."),
+    ("restart", "restart", "restart [N]: go to checkpoint N."),
+)
+# One instruction of the CPU, whoever's it is: so one walks through the Switcher. Steps by source line stay with their
+# thread.
+_SCOPES = """\
+define hook-{command}
+  python lgreplay_scope("cpu")
+end
+define hookpost-{command}
+  python lgreplay_scope("thread")
+end
+"""
+
+
+def lgreplay_scope(scope: str) -> None:
+    """Say whose instruction a step is."""
+    # If nothing is connected, the step itself will say so.
+    with suppress(gdb.error):
+        ask("step-scope " + scope)
+
+
+def install() -> None:
+    """Make the commands known to gdb."""
+    for name, words, text in _TOLD:
+        Told(name, words, text)
+    for name, words, text in _GOING:
+        Going(name, words, text)
+    Provenance("last-write", "last-write EXPRESSION: who changed it last, before here.")
+    Provenance("next-write", "next-write EXPRESSION: who changes it next, from here on.")
+    Checkpoint()
+    TickFunction()
+    for command in ("stepi", "reverse-stepi"):
+        gdb.execute(_SCOPES.format(command=command), to_string=True)
+    gdb.execute(f"directory {_SOURCES}", to_string=True)
+
+
+install()

@@ -8,7 +8,7 @@ import time
 
 from gdbstub.errors import TargetFault
 from gdbstub.packet import Packet, PacketDecoder, Signal, WireEvent, checksum, escape
-from gdbstub.session import Act, Close, Run, Send, Session
+from gdbstub.session import Act, Close, Run, Send, Session, Tell
 from gdbstub.target import Target
 
 # What GDB 18 offers.
@@ -60,6 +60,12 @@ class Dialogue:
                         self._perform(self.session.refused(fault))
                     else:
                         self._perform(self.session.stopped(stop))
+                case Tell(find):
+                    try:
+                        text = find()
+                    except TargetFault as fault:
+                        text = f"{fault.text}\n"
+                    self._perform(self.session.told(text))
                 case Close():
                     self.closed = True
 

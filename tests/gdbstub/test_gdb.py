@@ -39,7 +39,13 @@ def address() -> Iterator[str]:
 def said(gdb: Gdb, address: str, *commands: str) -> list[str]:
     """What it says to these commands, from the line on that says where it is."""
     lines = gdb.batch(
-        ["set pagination off", "set confirm off", f"target remote {address}", "echo begin\\n", *commands]
+        [
+            "set pagination off",
+            "set confirm off",
+            f"target remote {address}",
+            "echo begin\\n",
+            *commands,
+        ]
     )
     return lines[lines.index("begin") + 1 :]
 
