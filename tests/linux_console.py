@@ -75,6 +75,7 @@ DIFFERENCES: tuple[Difference, ...] = (
         r"^(Switching|Switched) to clocksource",
         r"^Clocksource \w+ unstable",
         r"^sched_clock: ",
+        r"^hrtimer: interrupt took \d+ ns|^sched: RT throttling activated",
     ),
     _line(
         "they are two models of processor",
