@@ -270,6 +270,8 @@ class Scan:
     def _concerns(self, watched: _Watched, access: Access) -> bool:
         located, touch = watched.located, watched.stop.touch
         moved = access.is_write and touches(located.roots, access.address, access.count)
+        # A Guest without page tables has no words that say where the place is; it gets them in a turn of the Host.
+        moved = moved or not (access.by_cpu or located.roots or located.spans)
         wanted = touch is not Touch.READ if access.is_write else touch in (Touch.READ, Touch.ACCESS)
         hit = wanted and touches(located.spans, access.address, access.count)
         if not (hit or moved):
