@@ -21,6 +21,9 @@ from hashlib import blake2b
 from hostvm.cpu import Cpu, ExitKind
 from hostvm.cpu_state import CpuState
 from hostvm.devices.device import DeviceState
+from hostvm.edits import Edit
+from hostvm.edits import make as make_edit
+from hostvm.edits import refusal as edit_refusal
 from hostvm.errors import GuestKilled
 from hostvm.handle_trap import handle_trap
 from hostvm.host_tables import HostStart, build_host_world
@@ -159,12 +162,24 @@ class Machine:
         while self.tick < until and not self.finished and not self.paused:
             horizon = self.world.horizon(self.tick)
             if horizon <= self.tick:
+                self.make_edits()
                 if self._take_interrupt():
+                    self.make_edits()
                     continue
                 if self.paused:
                     return
                 horizon = Tick(self.tick + 1)
             self._stretch(min(until, horizon, self._next_digest()))
+            if self.tick >= horizon:
+                self.make_edits()
+
+    def make_edits(self) -> None:
+        """Make what a debugger writes at this tick, as far as that has not been done; for use between two steps."""
+        while (edit := self.world.edit(self.tick, self._edit_refusal)) is not None:
+            make_edit(self, edit)
+
+    def _edit_refusal(self, edit: Edit) -> str | None:
+        return edit_refusal(self, edit)
 
     def _next_digest(self) -> Tick:
         interval = self.config.digest_interval

@@ -16,10 +16,12 @@ Read next: machine.py, which asks; replay/recording.py and replay/session.py, wh
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol
 
+from hostvm.edits import Edit
 from hostvm.observations import Observation
 from hostvm.units import Nanoseconds, Tick
 
@@ -67,7 +69,7 @@ class World(Protocol):
     """What surrounds the machine. Ticks given are those of the machine step that asks."""
 
     def horizon(self, tick: Tick) -> Tick:
-        """The first tick, at or after `tick`, at which the machine must look at the interrupt line.
+        """The first tick, at or after `tick`, at which the machine must look at the interrupt line or make an edit.
 
         The machine never runs past it without looking. Equal to `tick`: look now.
         """
@@ -120,6 +122,13 @@ class World(Protocol):
 
     def completions(self, tick: Tick) -> tuple[Completion, ...]:
         """What devices have to deliver, asked after DEVICE_VECTOR was taken."""
+        ...
+
+    def edit(self, tick: Tick, refusal: Callable[[Edit], str | None]) -> Edit | None:
+        """The next edit that a debugger makes at `tick`, before the step; None when there is none left.
+
+        Asked at the horizon. One for which `refusal` has an answer must not be given.
+        """
         ...
 
     def observe(self, observation: Observation) -> None:

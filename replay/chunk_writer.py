@@ -100,7 +100,14 @@ class ChunkWriter(_Chunks):
 
     _output: TraceOutput
 
-    def __init__(self, path: Path, header: TraceHeader, images: Mapping[str, bytes]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        header: TraceHeader,
+        images: Mapping[str, bytes],
+        *,
+        whole: bool = True,
+    ) -> None:
         self.header = replace(header, images=tuple(_info(*image) for image in images.items()))
         self.closed = False
         self.failed = False
@@ -113,6 +120,8 @@ class ChunkWriter(_Chunks):
         except (OSError, ValueError) as error:
             raise TraceWriteError(path, f"cannot record here: {_reason(error)}") from error
         self._write_head(payload, images)
+        # A number left out says that something has been dropped.
+        self._sequence += not whole
         self._directory = Directory(self._output.size, self._sequence)
         self._dropped = 0
 

@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import TypeAlias, assert_never
 
 from hostvm.abi import DEFAULT_GENERATION, GENERATIONS, Call
+from hostvm.edits import Register, Target
 from hostvm.observations import EndReason
 from hostvm.world import DEVICE_VECTOR, NMI_VECTOR, TIMER_VECTOR
 from hostvm.x86 import Vector
@@ -52,6 +53,7 @@ KIND_DESCRIPTIONS: Mapping[Kind, str] = MappingProxyType(
         Kind.RANDOM_CHOICE: "random choice of the Host",
         Kind.DEVICE_COMPLETION: "device finished",
         Kind.CONSOLE_INPUT: "typed at the console",
+        Kind.DEBUGGER_WRITE: "a debugger wrote into the machine",
         Kind.HYPERCALL: "hypercall carried out",
         Kind.TRAP_REFLECTED: "trap handed back to the Guest",
         Kind.IRQ_RAISED: "virtual interrupt became pending",
@@ -168,12 +170,23 @@ def _fields(event: Event, generations: Sequence[str]) -> dict[str, Json]:
             return {"value": value}
         case ev.RandomChoice(bound=bound, value=value):
             return {"bound": bound, "value": value}
-        case ev.DeviceCompletion(device=device, irq=irq, data=data):
-            return {"device": device, "irq": irq, "data": data.hex()}
-        case ev.ConsoleInput(data=data) | ev.ConsoleOutput(data=data):
-            return {"data": data.hex(), "text": _text(data)}
+        case ev.DeviceCompletion() | ev.ConsoleInput() | ev.DebuggerWrite():
+            return _data_fields(event)
         case _:
             return _observed_fields(event, generations)
+
+
+def _data_fields(
+    event: ev.DeviceCompletion | ev.ConsoleInput | ev.DebuggerWrite,
+) -> dict[str, Json]:
+    match event:
+        case ev.DeviceCompletion(device=device, irq=irq, data=data):
+            return {"device": device, "irq": irq, "data": data.hex()}
+        case ev.ConsoleInput(data=data):
+            return {"data": data.hex(), "text": _text(data)}
+        case ev.DebuggerWrite(target=target, address=address, data=data):
+            where = place_name(target, address)
+            return {"where": where, "address": _hex(address), "data": data.hex()}
 
 
 def _observed_fields(event: ev.Observation, generations: Sequence[str]) -> dict[str, Json]:
@@ -235,12 +248,20 @@ def _details(event: Event, generations: Sequence[str]) -> str:
             return f"{value:#018x}"
         case ev.RandomChoice(bound=bound, value=value):
             return f"{value} of {bound}"
-        case ev.DeviceCompletion(device=device, irq=irq, data=data):
-            return f"device {device}, irq {irq}, {len(data)} bytes"
-        case ev.ConsoleInput(data=data) | ev.ConsoleOutput(data=data):
-            return _shown(data)
+        case ev.DeviceCompletion() | ev.ConsoleInput() | ev.DebuggerWrite():
+            return _data_details(event)
         case _:
             return _observed_details(event, generations)
+
+
+def _data_details(event: ev.DeviceCompletion | ev.ConsoleInput | ev.DebuggerWrite) -> str:
+    match event:
+        case ev.DeviceCompletion(device=device, irq=irq, data=data):
+            return f"device {device}, irq {irq}, {len(data)} bytes"
+        case ev.ConsoleInput(data=data):
+            return _shown(data)
+        case ev.DebuggerWrite():
+            return edit_to_text(event)
 
 
 def _observed_details(event: ev.Observation, generations: Sequence[str]) -> str:
@@ -273,6 +294,27 @@ def _observed_details(event: ev.Observation, generations: Sequence[str]) -> str:
             assert_never(event)
 
 
+def place_name(target: int, address: int) -> str:
+    """Stable name of what a debugger wrote to: a register, or a kind of address."""
+    match target:
+        case Target.REGISTER if address in set(Register):
+            return Register(address).name.lower()
+        case Target.PHYSICAL:
+            return "physical"
+        case Target.LINEAR:
+            return "linear"
+    return f"target {target}"
+
+
+def edit_to_text(event: ev.DebuggerWrite) -> str:
+    """What a debugger wrote where."""
+    name, data = place_name(event.target, event.address), event.data
+    if event.target == Target.REGISTER:
+        return f"{name} = {int.from_bytes(data, 'little'):#x}"
+    shown = data[:16].hex(" ") + (f" ... ({len(data)} bytes)" if len(data) > 16 else "")
+    return f"{name} {_hex(event.address)} = {shown}"
+
+
 def _host_vector_text(vector: int) -> str:
     name = HOST_VECTOR_NAMES.get(vector)
     return f"{vector:#04x} {name}" if name else f"{vector:#04x}"
@@ -286,8 +328,10 @@ __all__ = [
     "TRAP_DESCRIPTIONS",
     "TRAP_NAMES",
     "Json",
+    "edit_to_text",
     "event_to_json",
     "event_to_text",
     "hypercall_of",
     "kind_name",
+    "place_name",
 ]

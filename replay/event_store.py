@@ -13,17 +13,20 @@ from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from hostvm.units import Tick
 from replay.chunks import ChunkType
 from replay.directory import Entry
-from replay.events import Event, HostInterrupt, Kind
+from replay.events import DebuggerWrite, Event, HostInterrupt, Kind
 from replay.layouts import LAYOUTS
 from replay.log import TraceReader
 from replay.worlds import FAR
 
 CHUNKS_KEPT = 12
+# What comes to the machine without its asking: it has to know of their ticks beforehand.
+Unasked: TypeAlias = HostInterrupt | DebuggerWrite
+UNASKED = (HostInterrupt, DebuggerWrite)
 _KIND_OF = {layout.event: kind for kind, layout in LAYOUTS.items()}
 
 
@@ -36,7 +39,7 @@ class Position(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """One chunk's events, and the indices of the hardware interrupts among them."""
+    """One chunk's events, and the indices of those among them for which nobody asks (UNASKED)."""
 
     events: tuple[Event, ...]
     interrupts: tuple[int, ...]
@@ -77,7 +80,7 @@ class EventStore:
     @property
     def chunk_count(self) -> int:
         """Number of chunks."""
-        return len(self._entries)
+        return len(self._lasts)
 
     def chunk(self, number: int) -> Decoded:
         """The events of a chunk."""
@@ -85,12 +88,15 @@ class EventStore:
         if found is not None:
             self._decoded.move_to_end(number)
             return found
-        events = tuple(self._reader.chunk_events(self._entries[number]))
-        interrupts = tuple(i for i, event in enumerate(events) if type(event) is HostInterrupt)
+        events = self._read(number)
+        interrupts = tuple(i for i, event in enumerate(events) if type(event) in UNASKED)
         found = self._decoded[number] = Decoded(events, interrupts)
         if len(self._decoded) > CHUNKS_KEPT:
             self._decoded.popitem(last=False)
         return found
+
+    def _read(self, number: int) -> tuple[Event, ...]:
+        return tuple(self._reader.chunk_events(self._entries[number]))
 
     def last_tick_of(self, number: int) -> Tick:
         """Tick of a chunk's last event."""
@@ -184,7 +190,7 @@ class EventCursor:
             decoded = self._store.chunk(self._chunk)
             self._events, self._interrupts = decoded.events, decoded.interrupts
         self._next = bisect_left(self._interrupts, self._at)
-        self._behind: HostInterrupt | None = None
+        self._behind: Unasked | None = None
 
     @property
     def position(self) -> Position:
@@ -211,16 +217,16 @@ class EventCursor:
             self._next += 1
         self._at += 1
 
-    def next_interrupt(self) -> HostInterrupt | None:
-        """The next hardware interrupt, if `free_until` came as far."""
+    def next_unasked(self) -> Unasked | None:
+        """The next event for which nobody asks, if `free_until` came as far."""
         if self._next < len(self._interrupts):
             event = self._events[self._interrupts[self._next]]
-            assert isinstance(event, HostInterrupt)
+            assert isinstance(event, UNASKED)
             return event
         return self._behind
 
     def free_until(self, tick: Tick) -> Tick:
-        """A tick before which there is no interrupt, which is after `tick` unless an interrupt is there."""
+        """A tick before which nothing comes unasked, and which is after `tick` unless something is there."""
         if self._next < len(self._interrupts):
             return self._events[self._interrupts[self._next]].tick
         if self._events and self._events[-1].tick > tick:
@@ -234,7 +240,7 @@ class EventCursor:
             decoded = store.chunk(number)
             if decoded.interrupts:
                 event = decoded.events[decoded.interrupts[0]]
-                assert isinstance(event, HostInterrupt)
+                assert isinstance(event, UNASKED)
                 self._behind = event
                 return event.tick
             if store.last_tick_of(number) > tick:
@@ -247,4 +253,4 @@ def kind_of(event: Event) -> Kind:
     return Kind(_KIND_OF[type(event)])
 
 
-__all__ = ["Decoded", "EventCursor", "EventStore", "Position", "kind_of"]
+__all__ = ["UNASKED", "Decoded", "EventCursor", "EventStore", "Position", "Unasked", "kind_of"]

@@ -114,6 +114,17 @@ class ConsoleInput:
     data: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class DebuggerWrite:
+    """A debugger wrote a register or memory; the fields are those of hostvm.edits.Edit."""
+
+    tick: Tick
+    guest: int
+    target: int
+    address: int
+    data: bytes
+
+
 Input: TypeAlias = (
     HostInterrupt
     | HostWoken
@@ -123,6 +134,7 @@ Input: TypeAlias = (
     | RandomChoice
     | DeviceCompletion
     | ConsoleInput
+    | DebuggerWrite
 )
 Event: TypeAlias = Input | Observation
 
@@ -138,6 +150,7 @@ class Kind(IntEnum):
     DEVICE_COMPLETION = 6
     CONSOLE_INPUT = 7
     HOST_TURN_INTERRUPT = 8
+    DEBUGGER_WRITE = 9
 
     HYPERCALL = 64
     TRAP_REFLECTED = 65
@@ -166,6 +179,7 @@ __all__ = [
     "ClockReading",
     "ConsoleInput",
     "ConsoleOutput",
+    "DebuggerWrite",
     "DeviceCompletion",
     "DirectTraps",
     "EndReason",

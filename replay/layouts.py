@@ -102,6 +102,13 @@ LAYOUTS: Mapping[int, Layout] = MappingProxyType(
             _layout(Kind.CONSOLE_INPUT, ev.ConsoleInput, Field("data", p.DATA)),
             _layout(Kind.HOST_TURN_INTERRUPT, ev.HostTurnInterrupt, Field("vector", p.U8)),
             _layout(
+                Kind.DEBUGGER_WRITE,
+                ev.DebuggerWrite,
+                Field("target", p.U8),
+                Field("address", p.U32),
+                Field("data", p.DATA),
+            ),
+            _layout(
                 Kind.HYPERCALL,
                 ev.Hypercall,
                 Field("number", p.U32),

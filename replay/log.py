@@ -57,7 +57,8 @@ class Checkpoint:
 class LogWriter:
     """Writes one trace. Used as a context manager, it leaves NAME.incomplete unless `close` was called.
 
-    `now` is any clock that does not go back, in nanoseconds; it decides only when chunks and segments end.
+    `now` is any clock that does not go back, in nanoseconds; it decides only when chunks and segments end. With
+    `begins_with`, what is before that state has been dropped.
 
     Raises (all methods): TraceWriteError, once, when the system refuses to write; after that the writer ignores what
         is said to it. ValueError for events and fields that no reader would accept.
@@ -72,6 +73,7 @@ class LogWriter:
         now: Callable[[], int] = time.monotonic_ns,
         keep_last: Keep | None = None,
         take_checkpoint: Callable[[], Checkpoint] | None = None,
+        begins_with: Checkpoint | None = None,
     ) -> None:
         if (keep_last is None) != (take_checkpoint is None):
             raise ValueError("keep_last and take_checkpoint belong together")
@@ -82,7 +84,9 @@ class LogWriter:
         self._segments = Segments(keep_last, self._flushed_at) if keep_last else None
         self._encoder = codec.EventEncoder()
         self._look_at = LOOK_EVERY
-        self._chunks = ChunkWriter(self.path, header, images)
+        self._chunks = ChunkWriter(self.path, header, images, whole=begins_with is None)
+        if begins_with is not None:
+            self.checkpoint(begins_with)
 
     @property
     def header(self) -> TraceHeader:

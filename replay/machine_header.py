@@ -57,6 +57,8 @@ class Origin:
     command_line: tuple[str, ...] = ()
     created_ns: int = 0
     parent: bytes = b""
+    branch_tick: int = 0
+    edits: tuple[str, ...] = ()
 
 
 class _Images:
@@ -107,6 +109,8 @@ def header_of(config: MachineConfig, origin: Origin) -> tuple[TraceHeader, Mappi
         command_line=origin.command_line,
         created_ns=origin.created_ns,
         parent=origin.parent,
+        branch_tick=origin.branch_tick,
+        edits=origin.edits,
         needs=tuple(_needs(config)),
     )
     return header, images.files

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from os import PathLike
 from typing import Protocol
 
+from hostvm.edits import Edit
 from hostvm.machine import Machine, MachineConfig
 from hostvm.observations import Observation
 from hostvm.units import Nanoseconds, Tick
@@ -26,6 +27,7 @@ from hostvm.world import Completion, Request, World
 from replay.checkpoints import checkpoint_of
 from replay.events import (
     ClockReading,
+    DebuggerWrite,
     DeviceCompletion,
     Event,
     HostInterrupt,
@@ -133,6 +135,12 @@ class RecordingWorld:
             self._put(DeviceCompletion(tick, one.guest, one.device, one.irq, one.data))
         self._fetched = tick
         return done
+
+    def edit(self, tick: Tick, refusal: Callable[[Edit], str | None]) -> Edit | None:
+        edit = self._inner.edit(tick, refusal)
+        if edit is not None:
+            self._put(DebuggerWrite(tick, edit.guest, edit.target, edit.address, edit.data))
+        return edit
 
     def observe(self, observation: Observation) -> None:
         self._inner.observe(observation)

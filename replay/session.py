@@ -17,10 +17,11 @@ from the first checkpoint. Read next: timeline.py, which goes backwards.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
+from hostvm.edits import Edit
 from hostvm.machine import Machine, MachineConfig
 from hostvm.observations import Observation
 from hostvm.units import Nanoseconds, Tick
@@ -29,9 +30,10 @@ from replay.checkpoints import state_of
 from replay.describe import event_to_text
 from replay.directory import Entry
 from replay.errors import Divergence, TraceTruncated
-from replay.event_store import EventCursor
+from replay.event_store import UNASKED, EventCursor, Unasked
 from replay.events import (
     ClockReading,
+    DebuggerWrite,
     DeviceCompletion,
     Event,
     HostInterrupt,
@@ -65,7 +67,7 @@ class _EventsAhead:
     def __init__(self, events: Iterable[Event]) -> None:
         self._source = iter(events)
         self._queue: deque[Event] = deque()
-        self._interrupts: deque[HostInterrupt] = deque()
+        self._unasked: deque[Unasked] = deque()
         self._exhausted = False
         self.taken = 0
 
@@ -75,8 +77,8 @@ class _EventsAhead:
             self._exhausted = True
             return False
         self._queue.append(event)
-        if isinstance(event, HostInterrupt):
-            self._interrupts.append(event)
+        if isinstance(event, UNASKED):
+            self._unasked.append(event)
         return True
 
     def next(self) -> Event | None:
@@ -89,20 +91,20 @@ class _EventsAhead:
         """Pass over the next event."""
         event = self._queue.popleft()
         self.taken += 1
-        if self._interrupts and self._interrupts[0] is event:
-            self._interrupts.popleft()
+        if self._unasked and self._unasked[0] is event:
+            self._unasked.popleft()
 
-    def next_interrupt(self) -> HostInterrupt | None:
-        """The next hardware interrupt among the events fetched."""
-        return self._interrupts[0] if self._interrupts else None
+    def next_unasked(self) -> Unasked | None:
+        """The next event for which nobody asks, among those fetched."""
+        return self._unasked[0] if self._unasked else None
 
     def free_until(self, tick: Tick) -> Tick:
-        """Fetch until an interrupt is at hand or none can be before the tick returned, which is after `tick`."""
-        while not self._interrupts and not self._exhausted:
+        """Fetch until such an event is at hand or none can be before the tick returned, which is after `tick`."""
+        while not self._unasked and not self._exhausted:
             if len(self._queue) >= LOOK_AHEAD and self._queue[-1].tick > tick:
                 return self._queue[-1].tick
             self._fetch()
-        return self._interrupts[0].tick if self._interrupts else FAR
+        return self._unasked[0].tick if self._unasked else FAR
 
 
 class ReplayWorld:
@@ -153,7 +155,7 @@ class ReplayWorld:
         if horizon < tick:
             raise Divergence(
                 horizon,
-                _words(self._events.next_interrupt()),
+                _words(self._events.next_unasked()),
                 f"pass on to tick {tick}",
                 "interrupt",
             )
@@ -161,8 +163,8 @@ class ReplayWorld:
 
     def interrupt_line(self, tick: Tick) -> int | None:
         self._events.free_until(tick)
-        event = self._events.next_interrupt()
-        if event is None or event.tick != tick:
+        event = self._events.next_unasked()
+        if not isinstance(event, HostInterrupt) or event.tick != tick:
             return None
         return self._vector(event)
 
@@ -226,6 +228,17 @@ class ReplayWorld:
             self._events.take()
             done.append(Completion(event.guest, event.device, event.irq, event.data))
 
+    def edit(self, tick: Tick, refusal: Callable[[Edit], str | None]) -> Edit | None:
+        event = self._events.next()
+        if not isinstance(event, DebuggerWrite) or event.tick != tick:
+            return None
+        edit = Edit(event.guest, event.target, event.address, event.data)
+        why = refusal(edit)
+        if why is not None:
+            raise self._refuse(event, why)
+        self._events.take()
+        return edit
+
     # Reports.
 
     def observe(self, observation: Observation) -> None:
@@ -259,13 +272,16 @@ class Start:
     def machine(self, world: ReplayWorld) -> Machine:
         """The machine at its start; `world` answers from there on."""
         if self.entry is None:
-            return Machine(self.config, world)
+            machine = Machine(self.config, world)
+            machine.make_edits()
+            return machine
         # What a machine asks at power-on is not in this part of the history.
         machine = Machine(self.config, VirtualWorld())
         checkpoint = self.reader.read_checkpoint(self.entry)
         path = str(self.reader.path)
         machine.restore(state_of(checkpoint, machine, path, self.entry.offset))
         machine.world = world
+        machine.make_edits()
         return machine
 
     @property

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from hostvm.dirty_pages import DirtyPages
 from hostvm.machine import Machine, MachineState
@@ -79,7 +79,7 @@ class Snapshots:
 
     def __init__(self, machine: Machine, position: Position, room: int) -> None:
         self._machine = machine
-        self._room = room
+        self.room = room
         self._dirty = DirtyPages(machine.memory, lambda: machine.guests)
         self._dirty.collect()
         self._histories: dict[int, _History] = {}
@@ -159,6 +159,23 @@ class Snapshots:
             self._keep_content(page, pages.get(page, _ZEROES), snapshot, following)
         self._insert(snapshot)
         return snapshot
+
+    def learn(self, others: Snapshots, until: Tick) -> None:
+        """Keep what `others`, of the same history up to `until`, has of it; only after the first snapshot was taken."""
+        assert len(self) == 1
+        first = self._ticks[0]
+        for known in others:
+            if first < known.tick <= until:
+                self._insert(replace(known, pages=set()))
+        for page, tick, content in others.contents():
+            if first < tick <= until:
+                self._put(page, self._by_tick[tick], content)
+
+    def contents(self) -> Iterator[tuple[int, Tick, bytes]]:
+        """Yield pages, the ticks of the snapshots at which they are new, and their contents there."""
+        for page, history in self._histories.items():
+            for tick, content in zip(history.ticks, history.contents, strict=True):
+                yield page, tick, content
 
     def _keep_page(self, page: int, snapshot: Snapshot, following: Snapshot | None) -> None:
         memory = self._machine.memory
@@ -247,7 +264,7 @@ class Snapshots:
     def _make_room(self, cursor: Tick) -> None:
         while len(self._dense) > DENSE_SNAPSHOTS and self._drop_dense(cursor):
             pass
-        while self.bytes > self._room:
+        while self.bytes > self.room:
             # Far from the cursor a coarser grid costs a longer run; near it every step would cost one.
             grid = [tick for tick in self._ticks[1:] if self._may_go(tick)]
             if len(grid) - len(self._dense) > _LEAST_GRID:

@@ -27,6 +27,7 @@ import struct
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 
 from hostvm.machine import Machine, MachineState
@@ -39,6 +40,7 @@ from replay.codec import MAX_TICK
 from replay.directory import Entry
 from replay.errors import Place, TraceError, TraceFormatError
 from replay.event_store import EventStore, Position
+from replay.events import DebuggerWrite
 from replay.log import Checkpoint, TraceReader
 from replay.trace_header import TraceEnd
 from replay.wire import RowPacker, unpack_map, unpack_rows
@@ -115,7 +117,11 @@ def place_in_log(row: Row, store: EventStore, end: TraceEnd | None) -> Position 
     if end is not None and row.tick == end.tick:
         return store.position_of(len(store)) if row.digest == end.digest else None
     here = store.position_at(row.tick)
-    for event in store.events_at(row.tick):
+    events = tuple(store.events_at(row.tick))
+    if any(isinstance(event, DebuggerWrite) for event in events):
+        # The log has the digest of before.
+        return None
+    for event in events:
         here = store.position_of(store.ordinal_of(here) + 1)
         if isinstance(event, StateDigest):
             registers = row.digest[:REGISTER_DIGEST_SIZE]
@@ -170,6 +176,17 @@ class StoredStates:
         """Tick of the last state not after `tick`."""
         index = bisect_right(self._rows, tick, key=lambda row: row.tick)
         return self._rows[index - 1].tick if index else None
+
+    def up_to(self, tick: Tick) -> StoredStates:
+        """Those before `tick`, for a history that is the same up to there."""
+        same = copy(self)
+        same.faults = []
+        same.forget_from(tick)
+        return same
+
+    def forget_from(self, tick: Tick) -> None:
+        """Do without those at `tick` and later."""
+        self._rows = [row for row in self._rows if row.tick < tick]
 
     def refuse(self, tick: Tick, why: str) -> None:
         """Do without the state of a tick from now on."""

@@ -22,14 +22,16 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from os import PathLike
 from types import TracebackType
-from typing import Self, TypeAlias
+from typing import TYPE_CHECKING, Self, TypeAlias
 
 from hostvm.cpu_state import CpuState
+from hostvm.edits import Edit
 from hostvm.machine import Machine
 from hostvm.probes import NO_PROBES
 from hostvm.units import Tick
 from replay.bookmarks import Bookmarks
-from replay.event_store import EventCursor, EventStore
+from replay.device_answers import Disks
+from replay.event_store import EventCursor, EventStore, Position
 from replay.events import Event, Kind
 from replay.instructions import LONGEST, is_rep_string
 from replay.log import TraceReader
@@ -61,6 +63,10 @@ from replay.stored_states import StoredStates
 from replay.symbols import Symbols
 from replay.where import tick_of
 from replay.whynot import Obstacle, whynot
+from replay.worlds import NO_DISKS
+
+if TYPE_CHECKING:
+    from replay.branch import Branch
 
 ROOM = 256 << 20
 SLICE_NS = 40_000_000
@@ -101,17 +107,21 @@ class TimelineWorld(ReplayWorld):
 class Timeline:
     """The history in `reader`, with a cursor. `room` bounds the memory that snapshots take, in bytes.
 
+    `store`: the events, where they are not simply the reader's (branch.py).
+
     One thread moves it; `cancel` may be called from any. Raises as Session does, and the same from every move:
     Divergence where the replay differs from the trace, TraceError where damage is met.
     """
 
-    def __init__(self, reader: TraceReader, room: int = ROOM) -> None:
+    def __init__(
+        self, reader: TraceReader, room: int = ROOM, store: EventStore | None = None
+    ) -> None:
         self.reader = reader
         self.stops = StopTable()
         self.progress: Callable[[Tick], None] | None = None
         self.generation = 0
         start = start_of(reader)
-        self.store = EventStore(reader, start.entry)
+        self.store = EventStore(reader, start.entry) if store is None else store
         self._guests = len(start.config.guests)
         self._torn = start.torn
         self._cursor = EventCursor(self.store)
@@ -159,6 +169,11 @@ class Timeline:
     def tick(self) -> Tick:
         """Where the cursor is: the step with this number comes next."""
         return self.machine.tick
+
+    @property
+    def position(self) -> Position:
+        """Which events of `store` are past."""
+        return self._cursor.position
 
     @property
     def cpu(self) -> CpuState:
@@ -264,6 +279,20 @@ class Timeline:
         if wanted > self.end_tick:
             return (HistoryEnd(),)
         return (HistoryStart(),) if wanted < self.first_tick else ()
+
+    def branch(
+        self,
+        edits: Iterable[Edit] = (),
+        *,
+        events: Iterable[Event] | None = None,
+        seed: int = 0,
+        disks: Disks = NO_DISKS,
+    ) -> Branch:
+        """A child timeline that leaves this history here, with edits (branch.py). Raises BadEdit."""
+        # Branches are timelines.
+        from replay.branch import branch  # noqa: PLC0415
+
+        return branch(self, edits, events=events, seed=seed, disks=disks)
 
     # ---- asking -----------------------------------------------------------------------------------
 

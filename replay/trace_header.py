@@ -87,6 +87,8 @@ class TraceHeader:
     command_line: tuple[str, ...] = ()
     created_ns: int = 0
     parent: bytes = b""
+    branch_tick: int = 0
+    edits: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
     images: tuple[ImageInfo, ...] = ()
 
@@ -145,6 +147,8 @@ _HEADER = shapes.record(
         "command_line": shapes.listing(shapes.text(MAX_COMMAND_LINE), MAX_LIST),
         "created_ns": shapes.number((1 << 63) - 1),
         "parent": shapes.blob(16),
+        "branch_tick": shapes.number(MAX_TICK),
+        "edits": shapes.listing(shapes.text(MAX_COMMAND_LINE), MAX_LIST),
         "needs": _names,
         "images": shapes.listing(_IMAGE, MAX_IMAGES),
     },

@@ -30,6 +30,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
+from hostvm.edits import Edit
 from hostvm.observations import Observation
 from hostvm.units import Nanoseconds, Tick
 from hostvm.world import DEVICE_VECTOR, TIMER_VECTOR, Completion, Request
@@ -90,8 +91,20 @@ class Draws:
 
 
 @dataclass(frozen=True, slots=True)
+class Since:
+    """Where a World takes over: the tick, and what clock and time stamp counter say there."""
+
+    tick: Tick
+    ns: int
+    tsc: int
+
+
+POWER_ON: Final = Since(Tick(0), VIRTUAL_EPOCH, 0)
+
+
+@dataclass(frozen=True, slots=True)
 class Arrival:
-    """What a device of a VirtualWorld will deliver when so much time has passed since power-on."""
+    """What a device of a VirtualWorld will deliver when so much time has passed since its beginning."""
 
     after: Nanoseconds
     completion: Completion
@@ -99,9 +112,9 @@ class Arrival:
 
 def _earliest(*times: int | None) -> int | None:
     least = None
-    for time in times:
-        if time is not None and (least is None or time < least):
-            least = time
+    for moment in times:
+        if moment is not None and (least is None or moment < least):
+            least = moment
     return least
 
 
@@ -126,6 +139,8 @@ class PeriodicTick:
 class VirtualWorld:
     """A World computed from `seed`. `arrivals` are in order of time; `disks` has the images of Guests' disks.
 
+    It begins at power-on, or goes on from another World's time (`since`).
+
     An interrupt comes up to `latency` nanoseconds after it is due, drawn anew each time. Only what changes the state
     of timer or devices draws; so the answers do not depend on how a run is cut into pieces. The Host ticks `host_hz`
     times a second; when its first tick comes is drawn as well.
@@ -140,9 +155,11 @@ class VirtualWorld:
         host_hz: int = HOST_HZ,
         arrivals: Sequence[Arrival] = (),
         disks: Disks = NO_DISKS,
+        since: Since = POWER_ON,
     ) -> None:
         assert ns_per_tick > 0
         self._seed = mix(seed & MASK_64)
+        self._since = since
         self._choices = Draws(seed)
         self._latencies = Draws(~seed)
         self._services = Draws(mix(seed & MASK_64) + 1)
@@ -157,7 +174,7 @@ class VirtualWorld:
         tick_draws = Draws(mix(seed & MASK_64) + 3)
         phase = tick_draws.below(SECOND_NS // host_hz) if host_hz else 0
         self._host_tick = PeriodicTick(
-            host_hz, VIRTUAL_EPOCH - phase, lambda: tick_draws.below(latency + 1)
+            host_hz, since.ns - phase, lambda: tick_draws.below(latency + 1)
         )
         self._arrivals = deque(arrivals)
         self._arrival_due: int | None = None
@@ -167,15 +184,17 @@ class VirtualWorld:
         return Nanoseconds(self._time(tick))
 
     def tsc(self, tick: Tick, guest: int) -> int:
-        return self._time(tick) - VIRTUAL_EPOCH & MASK_64
+        return self._time(tick) - self._since.ns + self._since.tsc & MASK_64
 
     def _time(self, tick: int) -> int:
         # The jitter is less than a tick, so that time cannot go back.
         jitter = mix(self._seed ^ tick) % self._ns_per_tick
-        return VIRTUAL_EPOCH + self._skipped + tick * self._ns_per_tick + jitter
+        ticks = tick - self._since.tick
+        return self._since.ns + self._skipped + ticks * self._ns_per_tick + jitter
 
     def _first_tick_at(self, due: int) -> int:
-        tick = (due - VIRTUAL_EPOCH - self._skipped) // self._ns_per_tick - 1
+        ticks = (due - self._since.ns - self._skipped) // self._ns_per_tick - 1
+        tick = self._since.tick + ticks
         while self._time(tick) < due:
             tick += 1
         return tick
@@ -234,7 +253,7 @@ class VirtualWorld:
     def _expect_arrival(self) -> None:
         self._arrival_due = None
         if self._arrivals:
-            self._arrival_due = self._late(VIRTUAL_EPOCH + self._arrivals[0].after)
+            self._arrival_due = self._late(self._since.ns + self._arrivals[0].after)
 
     def submit(self, tick: Tick, request: Request) -> None:
         if request not in self._outstanding:
@@ -244,7 +263,7 @@ class VirtualWorld:
         self._fetching = False
         now = self._time(tick)
         done: list[Completion] = []
-        while self._arrivals and VIRTUAL_EPOCH + self._arrivals[0].after <= now:
+        while self._arrivals and self._since.ns + self._arrivals[0].after <= now:
             done.append(self._arrivals.popleft().completion)
         if done:
             self._expect_arrival()
@@ -253,6 +272,9 @@ class VirtualWorld:
 
     def choose(self, tick: Tick, guest: int, bound: int) -> int:
         return self._choices.below(bound)
+
+    def edit(self, tick: Tick, refusal: Callable[[Edit], str | None]) -> Edit | None:
+        return None
 
     def observe(self, observation: Observation) -> None:
         pass
@@ -424,6 +446,9 @@ class HostWorld:
     def choose(self, tick: Tick, guest: int, bound: int) -> int:
         return self._choices.below(bound)
 
+    def edit(self, tick: Tick, refusal: Callable[[Edit], str | None]) -> Edit | None:
+        return None
+
     def observe(self, observation: Observation) -> None:
         pass
 
@@ -432,11 +457,13 @@ __all__ = [
     "FAR",
     "HIGHEST_HOST_HZ",
     "HOST_HZ",
+    "POWER_ON",
     "VIRTUAL_EPOCH",
     "Arrival",
     "Console",
     "Draws",
     "HostWorld",
     "PeriodicTick",
+    "Since",
     "VirtualWorld",
 ]

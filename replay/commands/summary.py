@@ -43,6 +43,10 @@ def _facts(reader: TraceReader) -> Iterator[tuple[str, str]]:
     yield "format", f"{reader.version.major}.{reader.version.minor}, trace {reader.trace_id.hex()}"
     yield "machine", f"{header.engine} {header.engine_version}, {header.cpu_model}"
     yield "clock", f"{header.clock}, seed {header.seed}"
+    if header.parent:
+        yield "branch", f"of trace {header.parent.hex()}, at tick {header.branch_tick:,}"
+    for edit in header.edits:
+        yield "edited", edit
     if header.quirks:
         yield "corrected", ", ".join(header.quirks)
     for number, guest in enumerate(header.guests):

@@ -5,9 +5,11 @@ Everything in it is a plain value, so that a copy, in this process or in another
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 
+from hostvm.edits import Edit
 from hostvm.launcher import GuestConfig
 from hostvm.machine import Machine, MachineConfig
 from hostvm.observations import ConsoleOutput, GuestEnded, Observation
@@ -125,6 +127,9 @@ class QuietWorld:
     def completions(self, tick: Tick) -> tuple[Completion, ...]:
         done, self.to_deliver = tuple(self.to_deliver), []
         return done
+
+    def edit(self, tick: Tick, refusal: Callable[[Edit], str | None]) -> Edit | None:
+        return None
 
     def observe(self, observation: Observation) -> None:
         self.observations.append(observation)

@@ -1,0 +1,396 @@
+"""Branches: what would have happened. A child timeline that leaves its parent's history at a tick.
+
+Up to that tick a branch is its parent's log. Then come the edits, and then new history, made by running on in a World
+of its own (edited_world.py), and recorded as it is made. The parent and its trace are not touched.
+
+(i) *Two machines.* The branch's own is moved about in what is recorded, as that of any timeline. A second one stands at
+the newest moment, the `Frontier`, and makes history when somebody wants to go further: a World cannot go back, so its
+machine does not either.
+(ii) *An open end.* `end_tick` is how far history has been made. A move forwards that comes there makes more, in pieces
+that grow, and goes on; it ends at a stop, a limit, a cancel, or when the last Guest ends.
+(iii) *The future of the log.* `future(timeline)` is what the parent's log has from here on. Events may be left out of
+the list, put into it or given other ticks, and `branch(..., events=...)` follows the result as long as it fits.
+(iv) *A trace of its own.* `save` writes one, whole in itself, that names the parent, the tick and the edits.
+
+Read next: edited_world.py, timeline.py, hostvm/edits.py.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from os import PathLike
+
+from hostvm.edits import Edit, Register, Target
+from hostvm.machine import Machine
+from hostvm.units import Tick
+from hostvm.x86 import PAGE_SIZE
+from replay.describe import edit_to_text
+from replay.device_answers import Disks
+from replay.edited_world import BadEdit, EditedWorld
+from replay.event_store import EventCursor, EventStore, Position
+from replay.events import ClockReading, DebuggerWrite, Event, Kind, TscReading
+from replay.log import LogWriter
+from replay.look import CURRENT, CurrentSpace, GuestPhysicalSpace, GuestSpace, Look, Space
+from replay.machine_header import Origin, header_of
+from replay.moves import Unit
+from replay.recording import RecordingWorld
+from replay.session import start_of
+from replay.stops import Arrival, Cancelled, HistoryEnd
+from replay.timeline import Stops, Timeline
+from replay.trace_header import MAX_LIST, TraceEnd, TraceEndReason
+from replay.worlds import NO_DISKS, POWER_ON, VIRTUAL_NS_PER_TICK, Since, VirtualWorld
+
+CHUNK = 4096
+PIECE = 1 << 20
+FIRST_PIECE = 1 << 16
+LARGEST_PIECE = 1 << 24
+MARGIN = 4096
+
+
+# ---- edits -----------------------------------------------------------------------------------------
+
+
+def set_register(name: str, value: int, guest: int = 0) -> Edit:
+    """Give a register (a name as in hostvm.edits.Register) a value. Raises ValueError."""
+    try:
+        register = Register[name.upper()]
+        return Edit(guest, Target.REGISTER, register, value.to_bytes(register.size, "little"))
+    except (KeyError, OverflowError) as error:
+        raise ValueError(f"cannot set {name!r} to {value:#x}") from error
+
+
+def set_memory(look: Look, address: int, data: bytes, space: Space = CURRENT) -> list[Edit]:
+    """Write bytes at an address of a space, as it is where `look` looks.
+
+    Raises ValueError where that is not memory of a Guest.
+    """
+    if isinstance(space, GuestPhysicalSpace):
+        return [Edit(space.guest, Target.PHYSICAL, address, data)]
+    if isinstance(space, GuestSpace) and space.directory is None:
+        return [Edit(space.guest, Target.LINEAR, address, data)]
+    guest = look.guest.number
+    if isinstance(space, CurrentSpace) and look.machine.cpu.cpl:
+        return [Edit(guest, Target.LINEAR, address, data)]
+    return [_byte(look, address + at, data[at : at + 1], space) for at in range(len(data))]
+
+
+def _byte(look: Look, address: int, data: bytes, space: Space) -> Edit:
+    physical = look.physical(address, space)
+    for guest in look.machine.guests:
+        inside = 0 if physical is None else physical - guest.base
+        if physical is not None and 0 <= inside < guest.loaded.pfn_limit * PAGE_SIZE:
+            return Edit(guest.number, Target.PHYSICAL, inside, data)
+    raise ValueError(f"there is no memory of a guest at {address:#x}")
+
+
+# ---- the log of a branch ---------------------------------------------------------------------------
+
+
+class BranchStore(EventStore):
+    """A parent's events up to a place, and then one's own, which are appended."""
+
+    def __init__(self, parent: EventStore, until: Position) -> None:
+        self._parent, self._until = parent, until
+        self.first_number = parent.first_number
+        shared = until.chunk + (until.at > 0)
+        self._shared = shared
+        self._lasts = [parent.last_tick_of(number) for number in range(until.chunk)]
+        starts = [parent.ordinal_of(Position(number, 0)) for number in range(until.chunk + 1)]
+        self._before = starts
+        if until.at:
+            self._lasts.append(parent.chunk(until.chunk).events[until.at - 1].tick)
+            self._before.append(parent.ordinal_of(until))
+        self._own: list[list[Event]] = []
+        self._decoded = OrderedDict()
+
+    @property
+    def branched_at(self) -> int:
+        """How many events are the parent's."""
+        return self._before[self._shared]
+
+    def append(self, event: Event) -> None:
+        """Add an event to the end."""
+        if not self._own or len(self._own[-1]) >= CHUNK:
+            self.begin_chunk()
+        if not self._own[-1]:
+            self._lasts.append(event.tick)
+            self._before.append(self._before[-1])
+        self._own[-1].append(event)
+        self._lasts[-1] = event.tick
+        self._before[-1] += 1
+        self._decoded.pop(self._shared + len(self._own) - 1, None)
+
+    def begin_chunk(self) -> None:
+        """What is appended from now on does not come into chunks that somebody has seen."""
+        if not self._own or self._own[-1]:
+            self._own.append([])
+
+    def cut(self, count: int) -> None:
+        """Forget all but the first `count` events; those of before the last `begin_chunk` must be among them."""
+        while len(self) > count:
+            chunk = self._own[-1]
+            del chunk[max(0, len(chunk) - (len(self) - count)) :]
+            self._decoded.pop(len(self._lasts) - 1, None)
+            self._before.pop()
+            self._lasts.pop()
+            if chunk:
+                self._lasts.append(chunk[-1].tick)
+                self._before.append(self._before[-1] + len(chunk))
+            else:
+                self._own.pop()
+
+    def _read(self, number: int) -> tuple[Event, ...]:
+        if number >= self._shared:
+            return tuple(self._own[number - self._shared])
+        events = self._parent.chunk(number).events
+        return events[: self._until.at] if number == self._until.chunk else events
+
+    def may_hold(self, number: int, kinds: frozenset[Kind]) -> bool:
+        """Whether a chunk may hold events of these kinds."""
+        return number >= self._shared or self._parent.may_hold(number, kinds)
+
+    def own_events(self) -> Iterator[Event]:
+        """The events that are not the parent's."""
+        return (event for chunk in self._own for event in chunk)
+
+
+def _all_events(store: EventStore, start: Position) -> Iterator[Event]:
+    number, at = start
+    while number < store.chunk_count:
+        yield from store.chunk(number).events[at:]
+        number, at = number + 1, 0
+
+
+# ---- the frontier ----------------------------------------------------------------------------------
+
+
+class Frontier:
+    """A machine that goes on from where `parent` stands, in `world`, and the log of both.
+
+    Raises BadEdit where an edit of its first tick is not possible.
+    """
+
+    def __init__(self, parent: Timeline, world: EditedWorld) -> None:
+        self.world = world
+        self.store = BranchStore(parent.store, parent.position)
+        # What a machine asks at power-on is not in this part of the history.
+        self.machine = Machine(start_of(parent.reader).config, VirtualWorld())
+        self.machine.restore(parent.machine.state())
+        recording = RecordingWorld(world)
+        recording.attach(self.store.append)
+        self.machine.world = recording
+        self.machine.make_edits()
+        self._broken = False
+
+    @property
+    def tick(self) -> Tick:
+        """How far history is made."""
+        return self._tick if self._broken else self.machine.tick
+
+    @property
+    def open(self) -> bool:
+        """Whether more can be made."""
+        return not (self._broken or self.machine.finished)
+
+    def extend(self, until: int) -> Iterator[Tick]:
+        """Make history up to `until`; yield the tick after each piece. Raises BadEdit for one of a later tick."""
+        while self.open and self.machine.tick < until:
+            self.store.begin_chunk()
+            self._piece(Tick(min(until, self.machine.tick + PIECE)))
+            yield self.machine.tick
+
+    def _piece(self, until: Tick) -> None:
+        self._tick, count = self.machine.tick, len(self.store)
+        # Whatever breaks it off in the middle of a step, ^C for instance, leaves a machine of no further use.
+        self._broken = True
+        try:
+            self.machine.run(until)
+            self._broken = False
+        except BadEdit:
+            self._broken = False
+            raise
+        finally:
+            if self._broken:
+                self.store.cut(count)
+
+
+# ---- the branch ------------------------------------------------------------------------------------
+
+
+class Branch(Timeline):
+    """A timeline that shares `parent`'s history up to where that stands, and goes on from there in `world`.
+
+    The parent's trace must stay open as long as the branch is used. Raises BadEdit, and as Timeline does.
+    """
+
+    def __init__(self, parent: Timeline, world: EditedWorld, seed: int = 0) -> None:
+        self.frontier = Frontier(parent, world)
+        self.branch_tick = parent.tick
+        self.seed = seed
+        super().__init__(parent.reader, parent.snapshots.room, self.frontier.store)
+        self._torn = None
+        self.machine.world = self._world()
+        self.end_tick = self.branch_tick
+        self.snapshots.learn(parent.snapshots, Tick(self.branch_tick - 1))
+        self.stored = parent.stored.up_to(self.branch_tick)
+        self.go(self.branch_tick)
+
+    @property
+    def open(self) -> bool:
+        """Whether history goes on behind `end_tick`, as soon as somebody goes there."""
+        return self.frontier.open
+
+    @property
+    def edits(self) -> tuple[DebuggerWrite, ...]:
+        """What was written since it left its parent."""
+        return tuple(e for e in self.frontier.store.own_events() if isinstance(e, DebuggerWrite))
+
+    # ---- making history -------------------------------------------------------------------------
+
+    def extend(self, until: int) -> None:
+        """Make history up to `until`, if the last Guest does not end before. The cursor stays."""
+        try:
+            for tick in self.frontier.extend(until):
+                self.poll()
+                if self.progress is not None:
+                    self.progress(tick)
+        finally:
+            self.end_tick = max(self.end_tick, self.frontier.tick)
+            self._cursor = EventCursor(self.store, self._cursor.position)
+            self.machine.world = self._world()
+
+    def go(self, tick: int) -> Arrival:
+        """Be at a tick; history is made as far as that, if need be."""
+        if tick > self.end_tick and self.open:
+            with self.moving() as move:
+                self.extend(tick)
+                move.append(Arrival(self.tick))
+            if Cancelled() in move[0].reasons:
+                return move[0]
+        return super().go(tick)
+
+    def step(self, unit: Unit, *, backwards: bool = False, count: int = 1) -> Arrival:
+        """Make `count` steps of a unit; there is history enough for them."""
+        wanted = self.tick + count + MARGIN
+        if not backwards and self.open and wanted > self.end_tick:
+            with self.moving() as move:
+                self.extend(max(wanted, self.end_tick + FIRST_PIECE))
+                move.append(Arrival(self.tick))
+            if Cancelled() in move[0].reasons:
+                return move[0]
+        return super().step(unit, backwards=backwards, count=count)
+
+    def search(self, stops: Stops, *, backwards: bool, limit: int | None = None) -> Arrival:
+        """The work of a resume: forwards, history is made until there is a stop."""
+        piece = FIRST_PIECE
+        while True:
+            arrival = super().search(stops, backwards=backwards, limit=limit)
+            if backwards or not self._ends_too_early(arrival, limit):
+                return arrival
+            goal = self.end_tick + piece
+            self.extend(goal if limit is None else min(goal, limit))
+            piece = min(2 * piece, LARGEST_PIECE)
+
+    def _ends_too_early(self, arrival: Arrival, limit: int | None) -> bool:
+        if not self.open or arrival.tick < self.end_tick:
+            return False
+        met = any(not isinstance(reason, HistoryEnd) for reason in arrival.reasons)
+        return not met and (limit is None or arrival.tick < limit)
+
+    # ---- keeping --------------------------------------------------------------------------------
+
+    def save(self, path: str | PathLike[str], command_line: Iterable[str] = ()) -> None:
+        """Write all of its history into a trace of its own. Raises TraceWriteError."""
+        start = start_of(self.reader)
+        origin = Origin(
+            clock="virtual",
+            seed=self.seed,
+            command_line=tuple(command_line),
+            created_ns=time.time_ns(),
+            parent=self.reader.trace_id,
+            branch_tick=self.branch_tick,
+            edits=tuple(f"at tick {e.tick}: {edit_to_text(e)}" for e in self.edits[:MAX_LIST]),
+        )
+        header, images = header_of(start.config, origin)
+        first = None if start.entry is None else self.reader.read_checkpoint(start.entry)
+        with LogWriter(path, header, images, begins_with=first) as log:
+            for event in _all_events(self.store, Position(0, 0)):
+                log.write(event)
+            log.close(self._end())
+
+    def _end(self) -> TraceEnd:
+        with self.excursion():
+            self.run_to(self.end_tick)
+            machine = self.machine
+            reason = TraceEndReason.FINISHED if machine.finished else TraceEndReason.LIMIT
+            return TraceEnd(machine.tick, machine.digest(), reason)
+
+
+def future(timeline: Timeline) -> list[Event]:
+    """What the log has from where a timeline stands: inputs, and the observations that go with them."""
+    return list(_all_events(timeline.store, timeline.position))
+
+
+def branch(
+    timeline: Timeline,
+    edits: Iterable[Edit] = (),
+    *,
+    events: Iterable[Event] | None = None,
+    seed: int = 0,
+    disks: Disks = NO_DISKS,
+) -> Branch:
+    """Leave the history of `timeline` where it stands, with edits made there.
+
+    New history follows `events` as long as they fit: `future(timeline)` with changes, in any order. Among them may be
+    edits of later ticks (DebuggerWrite), and interrupts added or moved (HostInterrupt; its eip and check do not count).
+    By default there are none: a VirtualWorld of `seed` takes over at once.
+
+    `disks`: images for what Guests read from their disks when the log does not say. Raises BadEdit for what cannot be
+    written here, or is in the past.
+    """
+    here = timeline.tick
+    written = [DebuggerWrite(here, e.guest, e.target, e.address, e.data) for e in edits]
+    to_come = [] if events is None else list(events)
+    for event in to_come:
+        if event.tick < here:
+            raise BadEdit(here, f"no way to change tick {event.tick}, which is past")
+    known = frozenset() if events is None else frozenset(future(timeline))
+    world = EditedWorld([*written, *to_come], known, _since(timeline), seed, disks)
+    return Branch(timeline, world, seed)
+
+
+def _since(timeline: Timeline) -> Since:
+    """The time where a timeline stands, as far as its log tells."""
+    here = timeline.tick
+    ns = _reading(timeline, ClockReading, Kind.CLOCK_READING)
+    tsc = _reading(timeline, TscReading, Kind.TSC_READING)
+    return Since(
+        here,
+        POWER_ON.ns + here * VIRTUAL_NS_PER_TICK if ns is None else ns,
+        here * VIRTUAL_NS_PER_TICK if tsc is None else tsc,
+    )
+
+
+def _reading(timeline: Timeline, kind: type[ClockReading | TscReading], number: Kind) -> int | None:
+    def wanted(event: Event) -> bool:
+        return isinstance(event, kind)
+
+    last = next(timeline.store.find_before(timeline.tick, wanted, frozenset({number})), None)
+    match last:
+        case ClockReading(tick=tick, ns=value) | TscReading(tick=tick, value=value):
+            return value + (timeline.tick - tick) * VIRTUAL_NS_PER_TICK
+    return None
+
+
+__all__ = [
+    "BadEdit",
+    "Branch",
+    "BranchStore",
+    "Frontier",
+    "branch",
+    "future",
+    "set_memory",
+    "set_register",
+]
