@@ -10,6 +10,8 @@ An instruction is stopped at cleanly, before it is executed. An access is met in
 can be seen only behind it, so the machine is paused there in both ways (`settle`), compared, and run on. That is also
 when a place is looked up again whose page-table entry was written.
 
+Where every instruction is looked at, a run is slow; `alive` is asked now and then whether to go on.
+
 What counts as the first iteration of a REP: one whose preceding step was not an iteration of the same. The scan knows
 that by following the ticks; of its first tick it is told (`continues`).
 
@@ -18,7 +20,7 @@ Read next: timeline.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from hostvm.probes import EVERYWHERE, Access, Probes, Span, touches
@@ -43,6 +45,7 @@ from replay.stops import (
 )
 
 Hit = tuple[Tick, Reason]
+_LOOK_UP = 2048
 
 
 @dataclass(slots=True)
@@ -77,11 +80,14 @@ class Scan:
         *,
         backwards: bool,
         continues: bool = False,
+        alive: Callable[[], bool] = lambda: True,
     ) -> None:
         self._look = look
         self._machine = look.machine
         self.backwards = backwards
         self._start = look.tick
+        self._alive = alive
+        self._reports = 0
         self.hits: list[Hit] = []
         self._breaks: dict[int, list[tuple[int, Breakpoint]]] = {}
         self._predicates: list[tuple[int, Predicate]] = []
@@ -153,6 +159,9 @@ class Scan:
 
     def _on_code(self, address: int) -> bool:
         tick = self._machine.probed_tick
+        self._reports += 1
+        if not self._reports % _LOOK_UP and not self._alive():
+            return True
         last_address, last_tick = self._last
         self._last = (address, tick)
         if tick == last_tick:

@@ -556,7 +556,20 @@ class Timeline:
 
     def scan(self, stops: Iterable[tuple[int, Stop]], *, backwards: bool) -> Scan:
         """A scan of `stops` that begins at the cursor."""
-        return Scan(self.look, stops, backwards=backwards, continues=self._continues)
+        return Scan(
+            self.look,
+            stops,
+            backwards=backwards,
+            continues=self._continues,
+            alive=self._show_alive,
+        )
+
+    def _show_alive(self) -> bool:
+        now = time.monotonic_ns()
+        if self.progress is not None and now - self._shown_at >= PROGRESS_NS:
+            self._shown_at = now
+            self.progress(self.look.tick)
+        return not self._cancelled
 
     def run_scan(self, scan: Scan, goal: Tick) -> None:
         """Run forward to `goal` under a scan; one that goes forwards ends at its first hit."""

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import random
+import threading
+import time
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from hostvm.observations import DirectTraps
+from hostvm.observations import DirectTraps, IrqDelivered, TrapReflected
 from hostvm.units import Tick
 from replay.events import StateDigest
-from replay.look import GuestPhysicalSpace
+from replay.look import GuestPhysicalSpace, GuestSpace, Look
 from replay.moves import Unit
 from replay.places import Place
 from replay.stops import (
+    Arrival,
     Breakpoint,
     BreakpointHit,
+    Cancelled,
     EventStop,
     Happening,
     HistoryEnd,
@@ -36,6 +40,7 @@ from tests.replay.histories import (
     interrupt_ticks,
     record_guest,
     timeline_of,
+    true_ticks,
     walk,
 )
 from tests.replay.recorded import events_of
@@ -321,3 +326,118 @@ def test_a_cancelled_move_leaves_the_cursor_where_it_was(timeline: Timeline) -> 
     timeline.stops.add(Predicate("never", lambda _: False))
     assert type(timeline.resume().reasons[0]).__name__ == "Cancelled"
     assert (timeline.tick, timeline.machine.digest()) == (1234, before)
+
+
+def test_a_slow_search_is_cancelled_within_a_moment(timeline: Timeline) -> None:
+    timeline.seek("50%")
+    origin = timeline.tick
+    timeline.stops.add(Predicate("never", lambda _: False))
+    asked: list[float] = []
+
+    def cancel() -> None:
+        asked.append(time.monotonic())
+        timeline.cancel()
+
+    timer = threading.Timer(0.3, cancel)
+    timer.start()
+    arrival = timeline.resume(backwards=True)
+    waited = time.monotonic() - asked[0]
+    assert arrival == Arrival(origin, (Cancelled(),))
+    assert timeline.tick == origin
+    # A tenth of a second is the aim; a loaded computer may need more to wake anybody at all.
+    assert waited < 2
+
+
+def test_back_to_the_handler_of_an_interrupt_every_time(timeline: Timeline, path: Path) -> None:
+    delivered = [e.tick for e in events_of(path) if isinstance(e, IrqDelivered) and e.irq == 0]
+    rng = random.Random(11)
+    pairs = list(pairwise([*delivered, int(timeline.end_tick)]))
+    lo, hi = timeline_gate(timeline, delivered[0], 32)
+    timeline.stops.add(Breakpoint(lo & 0xFFFF | hi & 0xFFFF0000))
+    for begin, end in rng.choices([(a, b) for a, b in pairs if b - a > 400], k=20):
+        timeline.go(rng.randrange(begin + 300, end))
+        arrival = timeline.resume(backwards=True)
+        assert begin < arrival.tick <= begin + 300
+        assert isinstance(arrival.reasons[0], BreakpointHit)
+
+
+def timeline_gate(timeline: Timeline, tick: int, vector: int) -> tuple[int, int]:
+    timeline.go(tick)
+    return timeline.machine.guests[0].lguest.idt[vector]
+
+
+def test_a_linear_watch_follows_the_page_tables(timeline: Timeline, path: Path) -> None:
+    """A program's stack over forks and copied pages: what one address shows, whatever page is behind it."""
+    first, last = around_a_copied_page(path)
+    timeline.go(first)
+    places = [
+        Place(address & ~3, 4, GuestSpace(0, directory))
+        for address, directory in user_stacks(timeline, first, last)
+    ]
+    assert places
+    for place in places:
+        shown = walk_contents(path, first, last, place)
+        changes = [a for (a, old), (_, new) in pairwise(shown) if old != new]
+        number = timeline.stops.add(Watchpoint(place))
+        timeline.go(first)
+        assert ticks_forward(timeline, last) == [t + 1 for t in changes if t + 1 < last]
+        timeline.go(last)
+        assert ticks_back(timeline, first) == [t for t in changes if t > first][::-1]
+        timeline.stops.remove(number)
+
+
+def around_a_copied_page(path: Path) -> tuple[int, int]:
+    faults = [e.tick for e in events_of(path) if isinstance(e, TrapReflected) and e.vector == 14]
+    ticks = faults or interrupt_ticks(path)[1:]
+    middle = ticks[len(ticks) // 2]
+    return middle - 2500, middle + 2500
+
+
+def user_stacks(timeline: Timeline, first: int, last: int) -> list[tuple[int, int]]:
+    """Some stack addresses of programs that run in a stretch, with their page directories."""
+    found: dict[int, int] = {}
+    timeline.go(first)
+    timeline.stops.add(timeline.predicate("in_user"))
+    while timeline.resume(limit=last).tick < last and len(found) < 4:
+        found[timeline.look.directory] = timeline.cpu.regs[4] - 4
+    timeline.stops.clear()
+    return [(address, directory) for directory, address in found.items()] or [
+        (timeline.cpu.regs[4], timeline.look.directory)
+    ]
+
+
+def walk_contents(path: Path, first: int, last: int, place: Place) -> list[tuple[int, bytes]]:
+    seen: list[tuple[int, bytes]] = []
+
+    def note(look: Look) -> bool:
+        seen.append((int(look.tick), look.read(place.address, place.length, place.space)))
+        return False
+
+    true_ticks(path, first, last, note)
+    return seen
+
+
+_FROM_THE_STACK = {bytes((opcode,)) for opcode in (0xC3, *range(0x58, 0x60))}
+
+
+def test_reads_are_seen(timeline: Timeline, stretch: list[Instant]) -> None:
+    """What a POP or RET takes is met by a watch for reads, in both directions."""
+    first = stretch[0].tick
+    loads = []
+    for instant in (i for i in stretch[100:-100] if i.begins and i.cpl == 1):
+        timeline.go(instant.tick)
+        # POP r32 and RET take their word from where ESP points to.
+        if timeline.read(instant.eip, 1) in _FROM_THE_STACK:
+            loads.append((instant.tick, instant.esp))
+        if len(loads) == 40:
+            break
+    assert loads
+    for tick, address in loads[:4]:
+        timeline.go(tick)
+        number = timeline.stops.add(Watchpoint(Place(address, 4), Touch.READ))
+        hits = [t for t, a in loads if a == address]
+        timeline.go(tick)
+        assert timeline.resume().tick == tick + 1
+        timeline.go(hits[-1] + 1)
+        assert timeline.resume(backwards=True, limit=first).tick == hits[-1]
+        timeline.stops.remove(number)
