@@ -1,16 +1,16 @@
 """What a step of a thread means where the threads are worlds of one processor, and take turns on it.
 
 A debugger that steps the user's program over an `int 0x80` wants to be behind it, not in the kernel; if it finds itself
-somewhere else in the middle of a `next`, it gives up. So a step of a thread lasts until that thread has executed an
-instruction *and* runs again. In between, the other worlds run as they like, and any stop in them counts. Whether an
-instruction was executed is told by where the thread goes on: an interrupt or a fault brings it back to where it was,
-and then the step goes on as well. Backwards all of that holds the other way round.
+somewhere else in the middle of a `next`, it gives up. So a step of a thread ends where that thread begins its next
+instruction, and backwards where it began its last; in between, the other worlds run as they like, and any stop in them
+counts. A faulting instruction begins twice. Thus steps back undo steps forward, one by one.
 
 (i) *Scope.* With `Scope.CPU` a step is one instruction of whichever world: so one walks through the Switcher.
 (ii) *Alone.* To step off a breakpoint GDB lets one thread go and believes that all others stand still; a stop in
 another one is then an internal error of GDB's. So the stop is kept back (`pending`), the step is reported as done, and
 with GDB's next move the stop is reported, without anything having moved. Where such a thread's program counter is not
-known, or would make GDB believe that it is still on its breakpoint, the thread is `disguised` for one stop.
+known, or would make GDB believe that it is still on its breakpoint, the thread is `disguised` for one stop; and where
+an interrupt or a fault came in between, it is let go on until it has really executed its instruction.
 
 `Walker` is what is needed of a machine for this. Read next: timeline_target.py.
 """
@@ -149,24 +149,23 @@ class Stepper:
     def _step_thread(self, move: Move, *, backwards: bool) -> Reasons:
         walker = self._walker
         walker.set_home(move.thread)
-        before = walker.program_counter(move.thread)
+        waits_at = None if walker.is_home() else walker.program_counter(move.thread)
         while True:
-            was_away = not walker.is_home()
-            if was_away:
+            if walker.is_home():
+                pc = walker.program_counter(move.thread)
+                reasons = self._step(move, pc, backwards=backwards)
+            else:
                 left_at = walker.position()
                 reasons = walker.run(backwards=backwards, until_home=True)
                 if any(reason.kind in _EDGES for reason in reasons):
                     # It never comes again, or never was before: stay where it went, or came from.
                     walker.return_to(left_at)
                     return _STEPPED
-            else:
-                before = walker.program_counter(move.thread)
-                reasons = self._step(move, before, backwards=backwards)
             if reasons:
                 return reasons
-            pc = walker.program_counter(move.thread)
-            is_done = walker.is_home() and not (was_away and pc == before)
-            if is_done and not _is_inside(move, pc):
+            pc, waited_at, waits_at = walker.program_counter(move.thread), waits_at, None
+            is_only_back = not backwards and pc is not None and pc == waited_at
+            if walker.is_home() and not is_only_back and not _is_inside(move, pc):
                 return _STEPPED
 
     # ---- one thread alone -----------------------------------------------------------------------
