@@ -104,7 +104,7 @@ def refusal(machine: Machine, edit: Edit) -> str | None:
         case Target.PHYSICAL | Target.LINEAR:
             if not 0 < len(edit.data) <= LONGEST_EDIT:
                 return f"no edit of {len(edit.data)} bytes"
-            return None if _places(machine, edit) is not None else _nowhere(edit)
+            return None if places(machine, edit) is not None else _nowhere(edit)
         case _:
             return f"no kind of edit {edit.target}"
 
@@ -115,7 +115,7 @@ def make(machine: Machine, edit: Edit) -> None:
         machine.cpu.revert(_with_register(machine.cpu.state(), edit))
         return
     at = 0
-    for address, count in _places(machine, edit) or ():
+    for address, count in places(machine, edit) or ():
         machine.memory.write(address, edit.data[at : at + count])
         at += count
 
@@ -174,7 +174,7 @@ def _with_st(state: CpuState, number: int, data: bytes) -> CpuState:
 # ---- memory ----------------------------------------------------------------------------------------
 
 
-def _places(machine: Machine, edit: Edit) -> list[tuple[int, int]] | None:
+def places(machine: Machine, edit: Edit) -> list[tuple[int, int]] | None:
     """Host-physical address and number of bytes of each part; None if any of it is nowhere."""
     guest = machine.guests[edit.guest]
     found = []
@@ -220,5 +220,6 @@ __all__ = [
     "Target",
     "guest_physical",
     "make",
+    "places",
     "refusal",
 ]

@@ -104,6 +104,7 @@ class Machine:
         self.step_tick = Tick(0)
         self.finished = False
         self.paused = False
+        self.editing = False
         bases = guest_bases([guest.memory for guest in config.guests])
         top = bases[-1] + guest_slice_size(config.guests[-1].memory)
         self.memory = PhysicalMemory(HOST_AREA, top - HOST_AREA)
@@ -176,7 +177,11 @@ class Machine:
     def make_edits(self) -> None:
         """Make what a debugger writes at this tick, as far as that has not been done; for use between two steps."""
         while (edit := self.world.edit(self.tick, self._edit_refusal)) is not None:
+            # For who listens: it is the end of the step before.
+            self.step_tick = Tick(max(self.tick - 1, 0))
+            self.editing = True
             make_edit(self, edit)
+            self.editing = False
 
     def _edit_refusal(self, edit: Edit) -> str | None:
         return edit_refusal(self, edit)

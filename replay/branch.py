@@ -26,6 +26,7 @@ from hostvm.edits import Edit, Register, Target
 from hostvm.machine import Machine
 from hostvm.units import Tick
 from hostvm.x86 import PAGE_SIZE
+from replay.bookmarks import Bookmark, Bookmarks
 from replay.describe import edit_to_text
 from replay.device_answers import Disks
 from replay.edited_world import BadEdit, EditedWorld
@@ -216,6 +217,16 @@ class Frontier:
                 self.store.cut(count)
 
 
+class _Marks(Bookmarks):
+    """A branch's bookmarks: the parent's, and those put later, which are not kept: there is no file beside which."""
+
+    def __init__(self, parent: Bookmarks) -> None:
+        self._marks = {mark.name: mark for mark in parent}
+
+    def _write(self, marks: dict[str, Bookmark]) -> None:
+        self._marks = marks
+
+
 # ---- the branch ------------------------------------------------------------------------------------
 
 
@@ -230,6 +241,7 @@ class Branch(Timeline):
         self.branch_tick = parent.tick
         self.seed = seed
         super().__init__(parent.reader, parent.snapshots.room, self.frontier.store)
+        self.bookmarks = _Marks(parent.bookmarks)
         self._torn = None
         self.machine.world = self._world()
         self.end_tick = self.branch_tick

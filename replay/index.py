@@ -31,7 +31,7 @@ from hostvm.units import Tick
 from hostvm.x86 import PAGE_SHIFT, PAGE_SIZE
 from replay.checkpoints import fields_of
 from replay.chunk_writer import ChunkCopy
-from replay.chunks import ChunkType
+from replay.chunks import MAX_CHUNKS, ChunkType
 from replay.directory import Directory
 from replay.errors import TraceError, TraceTruncated, TraceVersionError, TraceWriteError
 from replay.event_store import EventStore
@@ -43,6 +43,7 @@ from replay.slices import run_in_slices
 from replay.stored_states import (
     MOST_STATES,
     PAGE_REFERENCES,
+    PAGES_IN_CHUNK,
     STORED_TYPES,
     Row,
     StoredStates,
@@ -52,7 +53,7 @@ from replay.stored_states import (
 )
 from replay.wire import Value, pack_map
 
-EVERY = 8_000_000
+EVERY = 4_000_000
 MOST = 256 << 20
 _ZEROES = bytes(PAGE_SIZE)
 
@@ -234,10 +235,16 @@ class _Collector:
         contents = np.array([self._here[page] for page in pages.tolist()], np.uint32)
         fields = fields_of(self._machine.state(with_pages=False))
         self._states.append(_Kept(row, fields, pages, contents))
-        while self._size() > self._wish.most or len(self._states) > MOST_STATES // 2:
-            if len(self._states) == 1:
-                break
+        while len(self._states) > 1 and self._is_too_large():
             self._thin()
+
+    def _is_too_large(self) -> bool:
+        chunks = len(self._spool) // PAGES_IN_CHUNK + len(self._states)
+        return (
+            self._size() > self._wish.most
+            or len(self._states) > MOST_STATES // 2
+            or chunks > MAX_CHUNKS // 4
+        )
 
     def _take_changes(self) -> None:
         memory = self._machine.memory

@@ -20,15 +20,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
+from hostvm import edits
 from hostvm.cpu_state import CpuState
+from hostvm.edits import Edit, Target
 from hostvm.memory_map import CPU_PAGES, SWITCHER_SLOT
 from hostvm.observations import Hypercall, IrqDelivered, IrqRaised
+from hostvm.probes import touches
 from hostvm.switcher import PAGES
 from hostvm.units import Tick
 from hostvm.x86 import PAGE_MASK, Pte
-from replay.events import Event, Kind
+from replay.events import DebuggerWrite, Event, Kind
 from replay.look import GuestPhysicalSpace, GuestSpace, Look, MachineSpace, World
-from replay.places import Place, content, fixed
+from replay.places import Place, content, fixed, locate
 from replay.stops import (
     Actor,
     Predicate,
@@ -208,13 +211,27 @@ def _describe(timeline: Timeline, location: Location, tick: Tick) -> Write:
     halts = look.read(eip, 1) == b"\xf4" and world is World.HOST
     timeline.run_to(Tick(tick + 1))
     new = value_of(look, location)
-    if delivery:
+    if any(_edits(event, location, look) for event in timeline.store.events_at(Tick(tick + 1))):
+        by = Actor.DEBUGGER
+    elif delivery:
         by = Actor.DELIVERY
     elif halts:
         by = Actor.HOST
     else:
         by = Actor.GUEST if world in (World.KERNEL, World.USER) else Actor.SWITCHER
     return Write(tick, by, old, new, eip, where, events)
+
+
+def _edits(event: Event, location: Location, look: Look) -> bool:
+    """Whether this is a debugger's write to a location."""
+    match event, location:
+        case DebuggerWrite(target=Target.REGISTER, address=number), Register(name):
+            return number in set(edits.Register) and edits.Register(number).name.lower() == name
+        case DebuggerWrite(target=Target.PHYSICAL | Target.LINEAR), Place():
+            edit = Edit(event.guest, event.target, event.address, event.data)
+            spans = locate(location, look).spans
+            return any(touches(spans, *part) for part in edits.places(look.machine, edit) or ())
+    return False
 
 
 # ---- (i) memory ----------------------------------------------------------------------------------

@@ -295,6 +295,8 @@ class Scan:
         return True
 
     def _actor(self, access: Access) -> Actor:
+        if self._machine.editing:
+            return Actor.DEBUGGER
         if not access.by_cpu:
             running = self._machine.cpu.running or self._machine.cpu.cpl
             return Actor.DELIVERY if running else Actor.HOST

@@ -174,6 +174,7 @@ class Actor(Enum):
     SWITCHER = "switcher"
     HOST = "host"
     DELIVERY = "interrupt delivery"
+    DEBUGGER = "debugger"
 
 
 @dataclass(frozen=True, slots=True)

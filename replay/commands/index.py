@@ -12,7 +12,7 @@ from replay.commands.options import as_count, as_memory
 @click.option(
     "--every",
     metavar="COUNT",
-    default="8M",
+    default="4M",
     show_default=True,
     callback=as_count,
     help="Ticks from one state to the next, at least.",

@@ -9,11 +9,13 @@ from random import Random
 
 import pytest
 
-from hostvm.edits import Edit, Register, Target
+from hostvm import edits as hostvm_edits
+from hostvm.edits import Edit, Target
 from hostvm.observations import ConsoleOutput, IrqRaised
 from hostvm.units import Tick
 from hostvm.world import TIMER_VECTOR
 from replay import timeline as timeline_module
+from replay.bookmarks import Bookmark
 from replay.branch import BadEdit, Branch, branch, future, set_memory, set_register
 from replay.event_store import EventStore, Position
 from replay.events import ClockReading, DebuggerWrite, Event, HostInterrupt
@@ -21,7 +23,10 @@ from replay.index import index
 from replay.log import TraceReader
 from replay.look import GuestPhysicalSpace, GuestSpace, MachineSpace
 from replay.moves import Unit
+from replay.places import Place
+from replay.provenance import Register
 from replay.stops import (
+    Actor,
     Breakpoint,
     BreakpointHit,
     Cancelled,
@@ -30,6 +35,9 @@ from replay.stops import (
     Happening,
     HistoryEnd,
     HistoryStart,
+    Touch,
+    WatchHit,
+    Watchpoint,
 )
 from replay.timeline import Timeline
 from tests.end_to_end.commands import lgreplay
@@ -149,8 +157,8 @@ def test_the_instruction_pointer_may_be_moved(parent: Timeline) -> None:
     [
         Edit(0, Target.PHYSICAL, 1 << 30, b"x"),
         Edit(0, Target.LINEAR, 0x77777777, b"x"),
-        Edit(0, Target.REGISTER, Register.EFLAGS, b"\0\0\0\0"),
-        Edit(5, Target.REGISTER, Register.EAX, b"\0\0\0\0"),
+        Edit(0, Target.REGISTER, hostvm_edits.Register.EFLAGS, b"\0\0\0\0"),
+        Edit(5, Target.REGISTER, hostvm_edits.Register.EAX, b"\0\0\0\0"),
     ],
 )
 def test_what_cannot_be_written_is_refused_and_nothing_has_happened(
@@ -499,6 +507,40 @@ def test_a_state_is_not_stored_where_a_write_follows_the_digest(
     with timeline_of(tmp_path / "s.lgt") as saved:
         assert 2 * INTERVAL not in saved.stored.ticks
         assert 3 * INTERVAL in saved.stored.ticks
+
+
+def test_who_wrote_it_was_the_debugger(parent: Timeline) -> None:
+    in_guest(parent, parent.end_tick // 2)
+    place = Place(0x300000, 4, GuestPhysicalSpace())
+    edits = [set_register("ebx", 0x1234), Edit(0, Target.PHYSICAL, 0x300001, b"ab")]
+    child = branch(parent, edits)
+    here = child.tick
+    child.go(here + 30)
+    write = child.last_write(place)
+    assert write is not None
+    assert (write.tick, write.by, write.new[1:3]) == (here - 1, Actor.DEBUGGER, b"ab")
+    child.go(here)
+    write = child.last_write(Register("ebx"))
+    assert write is not None
+    assert (write.tick, write.by, write.new) == (here - 1, Actor.DEBUGGER, b"\x34\x12\0\0")
+    child.go(here - 500)
+    child.stops.add(Watchpoint(place, Touch.WRITE))
+    hits = [r for r in child.resume(limit=here + 500).reasons if isinstance(r, WatchHit)]
+    assert [hit.by for hit in hits] == [Actor.DEBUGGER]
+    assert child.tick == here
+    child.go(here + 50)
+    child.resume(backwards=True)
+    assert child.tick == here - 1
+
+
+def test_a_branch_keeps_its_bookmarks_to_itself(parent: Timeline) -> None:
+    before = sorted(Path(parent.reader.path).parent.iterdir())
+    parent.go(1000)
+    child = branch(parent)
+    child.bookmarks.put(Bookmark("here", Tick(1000)))
+    assert child.seek("@here").tick == 1000
+    assert parent.bookmarks.get("here") is None
+    assert sorted(Path(parent.reader.path).parent.iterdir()) == before
 
 
 def test_the_timeline_itself_offers_it(parent: Timeline) -> None:
