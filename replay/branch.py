@@ -37,9 +37,10 @@ from replay.look import CURRENT, CurrentSpace, GuestPhysicalSpace, GuestSpace, L
 from replay.machine_header import Origin, header_of
 from replay.moves import Unit
 from replay.recording import RecordingWorld
+from replay.search import Stops
 from replay.session import start_of
 from replay.stops import Arrival, Cancelled, HistoryEnd
-from replay.timeline import Stops, Timeline
+from replay.timeline import Timeline
 from replay.trace_header import MAX_LIST, TraceEnd, TraceEndReason
 from replay.worlds import NO_DISKS, POWER_ON, VIRTUAL_NS_PER_TICK, Since, VirtualWorld
 

@@ -14,7 +14,7 @@ from hostvm.edits import Edit, Target
 from hostvm.observations import ConsoleOutput, IrqRaised
 from hostvm.units import Tick
 from hostvm.world import TIMER_VECTOR
-from replay import timeline as timeline_module
+from replay import passage
 from replay.bookmarks import Bookmark
 from replay.branch import BadEdit, Branch, branch, future, set_memory, set_register
 from replay.event_store import EventStore, Position
@@ -473,7 +473,7 @@ def test_a_branch_of_a_flight_recording_begins_where_that_does(tmp_path: Path) -
 def test_a_branch_of_an_indexed_trace_uses_what_is_stored_of_its_past(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(timeline_module, "STORED_PAYS", 1)
+    monkeypatch.setattr(passage, "STORED_PAYS", 1)
     copy = tmp_path / "x.lgt"
     copy.write_bytes(path.read_bytes())
     index(copy, every=INTERVAL)

@@ -226,7 +226,8 @@ def test_what_is_no_predicate_is_refused_with_a_reason(text: str) -> None:
         ("pending and 4 <= eip < 8", (4, 7)),
         ("8 > eip and eip >= 2", (2, 7)),
         ("eip == 16 or pending", None),
-        ("in_noirq and pending", (100, 119)),
+        ("in_noirq and word[esp]", (100, 119)),
+        ("in_noirq and pending", None),
     ],
 )
 def test_a_predicate_knows_where_alone_it_can_be_true(
