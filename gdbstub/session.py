@@ -31,6 +31,7 @@ from gdbstub.registers import EXPEDITED
 from gdbstub.target import (
     HasPoints,
     Move,
+    NoticesLeaving,
     Reason,
     ReasonKind,
     Restarts,
@@ -129,6 +130,8 @@ class Session:
             assert isinstance(self._target, HasPoints)
             self._target.remove_point(number)
         self._points.clear()
+        if isinstance(self._target, NoticesLeaving):
+            self._target.left()
 
     # ---- answering ------------------------------------------------------------------------------
 

@@ -128,9 +128,12 @@ class Stepper:
     def _go(self, move: Move, *, backwards: bool) -> Stop:
         if move.motion is Motion.CONTINUE:
             return self._stop(self._walker.run(backwards=backwards, until_home=False))
-        if self.scope is Scope.CPU:
-            return self._stop(self._step_cpu(move, backwards=backwards))
-        return self._stop(self._step_thread(move, backwards=backwards))
+        step = self._step_cpu if self.scope is Scope.CPU else self._step_thread
+        reasons = step(move, backwards=backwards)
+        if reasons == _STEPPED and self._walker.current_thread() != move.thread:
+            # To GDB a step that ends in another thread is one that has not ended.
+            reasons = (Reason(ReasonKind.ARRIVED),)
+        return self._stop(reasons)
 
     def _stop(self, reasons: Reasons) -> Stop:
         return Stop(self._walker.current_thread(), reasons)

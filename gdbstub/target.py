@@ -211,6 +211,15 @@ class NamesThreads(Protocol):
 
 
 @runtime_checkable
+class NoticesLeaving(Protocol):
+    """Wants to know when a debugger has gone, to forget what was only that one's."""
+
+    def left(self) -> None:
+        """The debugger is gone; its points are taken away already."""
+        ...
+
+
+@runtime_checkable
 class ReportsProgress(Protocol):
     """Can say during a long move how far it has come."""
 
@@ -223,6 +232,7 @@ __all__ = [
     "HasPoints",
     "Move",
     "NamesThreads",
+    "NoticesLeaving",
     "Reason",
     "ReasonKind",
     "RegisterSet",

@@ -25,7 +25,7 @@ from gdbstub.monitor import carry_out
 from gdbstub.points import Points
 from gdbstub.programs import Programs
 from gdbstub.registers import REGISTERS
-from gdbstub.stepping import Stepper
+from gdbstub.stepping import Scope, Stepper
 from gdbstub.target import Move, RegisterSet, Stop
 from gdbstub.trace_walker import TraceWalker
 from gdbstub.travel import Travel
@@ -164,6 +164,12 @@ class TimelineTarget:
         """Go to the beginning, or to the place that the arguments name."""
         self._travel.to(" ".join(arguments) or "start")
         return Stop(self.current_thread())
+
+    def left(self) -> None:
+        """Forget the debugger's catches, and how it wanted to step; its checkpoints may be of use to the next."""
+        self._travel.forget_catches()
+        self._stepper.forget()
+        self._stepper.scope = Scope.THREAD
 
     def _begin(self) -> None:
         """Something begins that may take long."""

@@ -133,6 +133,11 @@ class Travel:
             raise TargetFault(f"there is no catch {number}")
         self.timeline.stops.remove(number)
 
+    def forget_catches(self) -> None:
+        """Take all of them away."""
+        for number in list(self.catches):
+            self.forget_catch(number)
+
     def caught(self) -> str:
         """What catches were met here, in words."""
         arrival = self._walker.arrival

@@ -156,8 +156,8 @@ def test_a_thread_that_never_runs_again_is_not_waited_for(target: FakeTarget) ->
     last = max(t for t, state in enumerate(target.states) if state.eip == IRET)
     target.tick = last
     stop = step(target, KERNEL)
-    assert (stop.thread, kinds(stop), target.tick) == (USER, {ReasonKind.STEPPED}, last + 1)
+    assert (stop.thread, kinds(stop), target.tick) == (USER, {ReasonKind.ARRIVED}, last + 1)
     at(target, HANDLER)
     first = target.tick
     stop = back(target, KERNEL)
-    assert (stop.thread, kinds(stop), target.tick) == (USER, {ReasonKind.STEPPED}, first - 1)
+    assert (stop.thread, kinds(stop), target.tick) == (USER, {ReasonKind.ARRIVED}, first - 1)

@@ -1,0 +1,250 @@
+"""Real gdbs on a trace: through the Switcher and back, over faults and switches, the same from every version."""
+
+from __future__ import annotations
+
+import re
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gdbstub.server import Server, listen_tcp
+from gdbstub.serving import GDB_SCRIPT
+from gdbstub.timeline_target import TimelineTarget
+from tests.gdbstub.debuggers import Gdb, found
+from tests.replay.histories import record_guest, timeline_of
+
+pytestmark = pytest.mark.needs_gdb
+GDBS = found()
+LGREPLAY = f"{sys.executable} -m replay"
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return record_guest(tmp_path_factory.mktemp("gdb") / "hello.lgt", "hello", "loops=1")
+
+
+@pytest.fixture(params=GDBS, ids=str)
+def gdb(request: pytest.FixtureRequest) -> Gdb:
+    debugger = request.param
+    assert isinstance(debugger, Gdb)
+    return debugger
+
+
+@pytest.fixture(scope="module")
+def address(path: Path) -> Iterator[str]:
+    """One server for all: each gdb leaves it to the next."""
+    with timeline_of(path) as timeline, listen_tcp(0) as listener:
+        server = Server(TimelineTarget(timeline), listener)
+        thread = threading.Thread(target=server.serve)
+        thread.start()
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+        server.stop()
+        thread.join()
+
+
+def said(gdb: Gdb, address: str, *commands: str) -> list[str]:
+    """What it says to these commands, from the beginning of the trace."""
+    lines = gdb.batch(
+        [
+            *("set pagination off", "set confirm off", f"source {GDB_SCRIPT}"),
+            *(f"target remote {address}", "monitor seek --announce start"),
+            *("set suppress-cli-notifications on", "continue"),
+            *("set suppress-cli-notifications off", "echo begin\\n", *commands),
+        ]
+    )
+    return lines[lines.index("begin") + 1 :]
+
+
+def values(lines: list[str]) -> list[str]:
+    """What was printed with `p`."""
+    return [line.partition(" = ")[2] for line in lines if re.match(r"\$\d+ = ", line)]
+
+
+def test_symbols_need_no_file_here(gdb: Gdb, address: str) -> None:
+    lines = said(
+        gdb,
+        address,
+        "info symbol start_kernel",
+        "info symbol switch_to_guest",
+        "info symbol host_loop",
+    )
+    assert lines == [
+        "start_kernel in section .text of target:/lgreplay/hello",
+        "switch_to_guest in section .text of target:/lgreplay/switcher.elf",
+        "host_loop in section .text of target:/lgreplay/host.elf",
+    ]
+
+
+def test_out_of_the_handler_through_the_switcher_into_the_interrupted_instruction(
+    gdb: Gdb, address: str
+) -> None:
+    lines = said(
+        gdb,
+        address,
+        *("break trap_entry_32", "continue", "p $tick", "p $cpl", "info registers cpl"),
+        *("delete", "reverse-stepi", "p $pc", "p $cpl", "bt 1"),
+        # Behind the Switcher's iret the handler is entered again.
+        *("stepi", "p $pc", "p $cpl", "reverse-stepi 60", "p $cpl", "seek +60", "p $pc"),
+    )
+    _, _, iret, ring0, again, ring1, inside, back = values(lines)
+    assert (ring0, ring1, inside) == ("0", "1", "0")
+    assert "switch_to_guest" in iret
+    assert "trap_entry_32" in again
+    assert back
+
+
+def test_the_whole_way_back_into_the_program(gdb: Gdb, address: str) -> None:
+    # `last` instruction of ring 3 before the timer's handler, and every instruction between, forth and back.
+    lines = said(
+        gdb,
+        address,
+        *("break mix", "continue", "delete", "catch irq", "continue", "uncatch 2"),
+        *(
+            "p $cpl",
+            "reverse-to-event interrupt",
+            "p $cpl",
+            "p $tick",
+            "stepi",
+            "p $cpl",
+            "reverse-stepi",
+        ),
+        *("p $cpl", "p $tick"),
+    )
+    host, user, at, inside, back, again = values(lines)
+    assert (host, user, inside) == ("0", "3", "0")
+    # The step back ends where the interrupted instruction's predecessor began.
+    assert back == "3"
+    assert int(again) < int(at)
+
+
+def test_steps_in_c_both_ways(gdb: Gdb, address: str) -> None:
+    lines = said(
+        gdb,
+        address,
+        *("break schedule", "continue", "p $tick", "next", "p $tick", "next", "p $tick"),
+        *(
+            "reverse-next",
+            "p $tick",
+            "reverse-next",
+            "p $tick",
+            "reverse-finish",
+            "x/i $pc",
+            "p $cpl",
+        ),
+    )
+    start, first, second, back_first, back_start, cpl = map(int, values(lines))
+    assert start < first < second
+    assert back_first == first
+    # gdb 13 stops once more in the middle of the function's first line.
+    assert start <= back_start < first
+    assert cpl == 1
+
+
+def test_a_kernel_function_is_finished_across_a_hypercall(gdb: Gdb, address: str) -> None:
+    lines = said(gdb, address, "break timer_tick", "continue", "p $cpl", "finish", "p $cpl")
+    assert values(lines) == ["1", "1"]
+
+
+def test_a_watch_backwards_finds_each_writer(gdb: Gdb, address: str) -> None:
+    lines = said(
+        gdb,
+        address,
+        *("seek end", "watch -l ticks", "reverse-continue", "p $tick", "p $cpl"),
+        *("continue", "reverse-continue", "p $tick"),
+    )
+    ticks = values(lines)
+    assert any("Old value = " in line for line in lines)
+    assert ticks[0] == ticks[2]
+
+
+def test_a_condition_on_a_hot_breakpoint_is_the_stubs(gdb: Gdb, address: str) -> None:
+    lines = said(
+        gdb,
+        address,
+        *(
+            "break trap if frame->vector == 128 && $tick > 200000",
+            "continue",
+            "p frame->vector",
+            "p $tick",
+        ),
+        *("seek end", "reverse-continue", "p $tick"),
+    )
+    vector, tick, again = values(lines)
+    assert vector == "128"
+    assert int(tick) > 200_000
+    assert int(again) >= int(tick)
+
+
+def test_both_ends_of_history(gdb: Gdb, address: str) -> None:
+    lines = said(
+        gdb,
+        address,
+        *(
+            "reverse-stepi",
+            "p $tick",
+            "continue",
+            "p $tick - (long long) $_tick()",
+            "stepi",
+            "reverse-continue",
+        ),
+        "p $tick",
+    )
+    assert lines.count("END OF HISTORY") == 4
+    assert values(lines) == ["0", "0", "0"]
+
+
+def test_writing_to_the_past_is_refused(gdb: Gdb, address: str) -> None:
+    lines = said(
+        gdb, address, "break mix", "continue", "set var $eax = 5", "p $eax == 5", "p $tick > 0"
+    )
+    assert values(lines)[-1] == "1"
+
+
+def test_the_same_words_from_every_version(address: str) -> None:
+    script = (
+        *(
+            "break timer_interrupt",
+            "continue",
+            "bt 2",
+            "info threads",
+            "stepi 3",
+            "reverse-stepi 2",
+        ),
+        *("p $tick", "p $eflags", "p $cr0", "p $cr4", "info registers tick cpl idtr tr", "delete"),
+        *("tbreak mix", "continue", "next", "next", "bt 1", "reverse-stepi", "p $tick", "when"),
+        *(
+            "seek 40%",
+            "back",
+            "forward",
+            "info irqs",
+            "info idt",
+            "last-write ticks",
+            "tick-step 3",
+        ),
+        *(
+            "reverse-to-event hypercall",
+            "list",
+            "seek end",
+            "tbreak *0xffc00000",
+            "reverse-continue",
+        ),
+        *("p $tick", "x/2i $pc", "info line"),
+    )
+    said_by = {str(gdb): said(gdb, address, *script) for gdb in GDBS}
+    first, *others = said_by
+    for other in others:
+        assert said_by[other] == said_by[first], other
+
+
+def test_over_a_pipe_with_nothing_but_the_trace(gdb: Gdb, path: Path, tmp_path: Path) -> None:
+    lines = gdb.batch(
+        [
+            *("set confirm off", f"target remote | {LGREPLAY} gdb --stdio {path}"),
+            *("break start_kernel", "continue", "p $cpl", "reverse-continue", "p $tick"),
+        ],
+        cwd=tmp_path,
+    )
+    assert values(lines) == ["1", "0"]
