@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import resource
+import struct
 import sys
 import tempfile
 import time
@@ -24,13 +25,27 @@ from typing import Any
 
 import msgpack  # type: ignore[import-untyped]
 
+from hostvm.machine import Machine
 from hostvm.units import Tick
 from replay import chunks
+from replay.checkpoints import fields_of
+from replay.chunk_writer import ChunkCopy
 from replay.chunks import ChunkType, Version
 from replay.errors import TraceError
+from replay.event_store import EventStore
 from replay.events import Event
-from replay.log import Checkpoint, LogWriter
-from replay.wire import Value
+from replay.log import Checkpoint, LogWriter, TraceReader
+from replay.stored_states import (
+    PAGE_REFERENCES,
+    STORED_TYPES,
+    Row,
+    StoredStates,
+    Wish,
+    pack_states,
+)
+from replay.wire import Value, pack_map
+from replay.worlds import VirtualWorld
+from tests.replay.recorded import hello
 from tests.replay.traces import (
     END,
     HEADER,
@@ -38,12 +53,14 @@ from tests.replay.traces import (
     ONE_OF_EACH,
     FakeClock,
     Piece,
+    closed_without_index,
     put_together,
     read_everything,
     take_apart,
 )
 
 SECONDS_FOR_ONE = 20.0
+DIGEST_TICK = Tick(20_012)
 MEMORY = 2 << 30
 
 
@@ -64,6 +81,29 @@ def sample(path: Path) -> list[Event]:
                 writer.write(events[-1])
         writer.close(replace(END, tick=Tick(1 << 60)))
     return events
+
+
+def store_states(path: Path, machine: Machine) -> None:
+    """Index the sample: one state, of a machine that has nothing to do with it but its digest."""
+    state = machine.state()
+    pages = [page for page, _ in state.pages[:20]]
+    content = bytes(range(256)) * 16
+    fields: dict[str, Value] = {
+        **fields_of(replace(state, tick=DIGEST_TICK)),
+        "page_numbers": struct.pack(f"<{len(pages)}I", *pages),
+        PAGE_REFERENCES: struct.pack(f"<{len(pages)}I", *(n % 18 for n in range(len(pages)))),
+    }
+    rows = [Row(DIGEST_TICK, b"12345678" + bytes(16), continues=False)]
+    with TraceReader(path) as reader:
+        file, head, body = reader.parts
+        assert reader.end is not None
+        end = reader.end.tick
+        with ChunkCopy(file, head, body) as copy:
+            copy.add(ChunkType.PAGES, content * 16, end)
+            copy.add(ChunkType.PAGES, content * 2, end)
+            copy.add(ChunkType.STATE, pack_map(fields), end)
+            copy.add(ChunkType.STATES, pack_states(Wish(1, 1), rows), end)
+            copy.finish(reader.end)
 
 
 # Accidents.
@@ -246,6 +286,16 @@ def forge(data: bytes, random: Random) -> bytes:
     return whole
 
 
+def forge_states(data: bytes, random: Random) -> bytes:
+    """Change what is in the stored states, in a trace that is sound but for that."""
+    pieces = take_apart(data)
+    for _ in range(random.choice((1, 1, 2))):
+        piece = random.choice([p for p in pieces if p.header.type in STORED_TYPES])
+        change = random.choice((another_value, another_value, another_value, noise))
+        piece.raw = change(piece.raw, random)[: chunks.MAX_RAW[ChunkType.PAGES]] or b"\0"
+    return closed_without_index(pieces)
+
+
 # Judgement.
 
 
@@ -256,6 +306,8 @@ class Fuzz:
         self._path = folder / "attacked.lgt"
         self._seed = seed
         self._events = sample(self._path)
+        self._machine = Machine(hello(), VirtualWorld())
+        store_states(self._path, self._machine)
         self._sound = self._path.read_bytes()
         self.outcomes: Counter[str] = Counter()
 
@@ -270,6 +322,8 @@ class Fuzz:
             data = bytearray(self._sound)
             random.choice(ACCIDENTS)(data, random)
             self._path.write_bytes(data)
+        elif random.random() < 0.2:
+            self._path.write_bytes(forge_states(self._sound, random))
         else:
             self._path.write_bytes(forge(self._sound, random))
         started = time.monotonic()
@@ -286,7 +340,21 @@ class Fuzz:
             return self._judge(error)
         if accident:
             assert events == self._events[: len(events)], "other events than were recorded"
+        self._take_stored_states(salvage=salvage)
         return "read" if events == self._events else "read in part"
+
+    def _take_stored_states(self, *, salvage: bool) -> None:
+        """Whatever they hold, they are taken or refused; a machine in what was taken can be asked for its digest."""
+        with TraceReader(self._path, salvage=salvage) as reader:
+            stored = StoredStates(reader, EventStore(reader))
+            for tick in stored.ticks[:3]:
+                loaded = stored.load(tick, self._machine)
+                self.outcomes["a stored state taken" if loaded else "a stored state refused"] += 1
+                if loaded is not None:
+                    pages = tuple(sorted(loaded.pages.items()))
+                    self._machine.restore(replace(loaded.state, pages=pages))
+                    self._machine.digest()
+            assert all(fault.isprintable() for fault in stored.faults)
 
     def _judge(self, error: TraceError) -> str:
         assert str(error).isprintable()

@@ -15,7 +15,7 @@ import pytest
 
 from hostvm.machine import Machine
 from hostvm.units import Tick
-from replay import chunks, timeline
+from replay import chunks, passage
 from replay.checkpoints import checkpoint_of
 from replay.chunks import ChunkType
 from replay.errors import Divergence, Place, TraceError, TraceTruncated, TraceWriteError
@@ -38,7 +38,7 @@ from tests.end_to_end.commands import complaint, lgreplay
 from tests.fuzz.trace import another_value
 from tests.replay.histories import forward_digests, record_guest
 from tests.replay.recorded import ORIGIN, altered, hello, record_hello, verify
-from tests.replay.traces import Piece, put_together, take_apart
+from tests.replay.traces import Piece, closed_without_index, take_apart
 
 INTERVAL = 1 << 16
 PLACE = Place("x", 0)
@@ -95,7 +95,7 @@ def own(indexed: Path, tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def always_worthwhile(monkeypatch: pytest.MonkeyPatch) -> None:
     """Histories of tests are short: use a stored state however little it saves."""
-    monkeypatch.setattr(timeline, "STORED_PAYS", 1)
+    monkeypatch.setattr(passage, "STORED_PAYS", 1)
 
 
 @contextmanager
@@ -381,19 +381,6 @@ def assert_no_wrong_state(path: Path, truth: dict[int, bytes], used: Session) ->
         return len(stored.faults)
 
 
-def with_states(data: bytes, pieces: list[Piece]) -> bytes:
-    """The trace with these chunks; its index has to be found by a scan, then."""
-    body = [p for p in pieces if p.header.type not in (ChunkType.INDEX, ChunkType.END)]
-    end = next(p for p in pieces if p.header.type == ChunkType.END)
-    value = unpack_map(end.raw, PLACE)
-    closing = Piece(
-        replace(end.header, sequence=body[-1].header.sequence + 1),
-        pack_map({**value, "index": 0}),
-    )
-    whole = put_together([*body, closing])
-    return whole + chunks.pack_trailer(len(whole) - len(closing.pack()))
-
-
 def test_a_flipped_bit_in_stored_states_is_noticed_or_harmless(
     own: Path, truth: dict[int, bytes]
 ) -> None:
@@ -424,7 +411,7 @@ def test_forged_states_are_refused_or_are_right(own: Path, truth: dict[int, byte
         pieces = take_apart(sound)
         piece = rng.choice([p for p in pieces if p.header.type in STORED_TYPES[1:]])
         piece.raw = another_value(piece.raw, rng) or b"\0"
-        own.write_bytes(with_states(sound, pieces))
+        own.write_bytes(closed_without_index(pieces))
         refused += assert_no_wrong_state(own, truth, session)
     assert refused > 5
 
@@ -465,7 +452,7 @@ def test_the_timeline_refuses_wrong_states_one_by_one_and_goes_on_without(
 ) -> None:
     pieces = take_apart(own.read_bytes())
     spoil(pieces)
-    own.write_bytes(with_states(own.read_bytes(), pieces))
+    own.write_bytes(closed_without_index(pieces))
     with opened(own) as history:
         stored = history.stored.ticks
         goals = [*stored[-2:], stored[0] + 5, stored[len(stored) // 2] + 1]
@@ -486,7 +473,7 @@ def test_a_table_that_does_not_fit_is_one_fault(own: Path) -> None:
     for piece in pieces:
         if piece.header.type == ChunkType.STATES:
             piece.raw = pack_states(Wish(1, 1), ())
-    own.write_bytes(with_states(own.read_bytes(), pieces))
+    own.write_bytes(closed_without_index(pieces))
     with TraceReader(own) as reader:
         stored = StoredStates(reader, EventStore(reader))
         assert not stored.ticks

@@ -10,7 +10,7 @@ import zstandard
 
 from hostvm.units import Nanoseconds, Tick
 from replay import chunks
-from replay.chunks import ChunkHeader, Version
+from replay.chunks import ChunkHeader, ChunkType, Version
 from replay.errors import Place
 from replay.events import (
     ClockReading,
@@ -36,6 +36,7 @@ from replay.events import (
 )
 from replay.log import LogWriter, TraceReader
 from replay.trace_header import GuestSetup, TraceEnd, TraceEndReason, TraceHeader
+from replay.wire import pack_map, unpack_map
 
 IMAGES = {"hello": b"\x7fELF" + bytes(range(60)), "disk": b"d"}
 HEADER = TraceHeader(
@@ -161,6 +162,17 @@ def put_together(pieces: Iterable[Piece | bytes], version: Version | None = None
     """Make an unclosed trace of chunks."""
     packed = [piece if isinstance(piece, bytes) else piece.pack() for piece in pieces]
     return chunks.pack_prologue(version or Version()) + b"".join(packed)
+
+
+def closed_without_index(pieces: Iterable[Piece]) -> bytes:
+    """Make a closed trace of chunks, the last of them END; there is no INDEX with which they must agree."""
+    *body, end = (piece for piece in pieces if piece.header.type != ChunkType.INDEX)
+    place = Place("", 0)
+    value = {**unpack_map(end.raw, place), "index": 0}
+    header = replace(end.header, sequence=body[-1].header.sequence + 1)
+    last = Piece(header, pack_map(value))
+    whole = put_together([*body, last])
+    return whole + chunks.pack_trailer(len(whole) - len(last.pack()))
 
 
 def rebuilt(path: Path, change: Callable[[list[Piece]], Iterable[Piece | bytes]]) -> Path:
