@@ -1,0 +1,241 @@
+"""What one can do with a trace: moves, questions, stops and bookmarks, each with an answer in words.
+
+For the engine's thread; keys and typed commands both end here.
+`Refused` is an answer too: what was asked for cannot be done, and why; nothing has moved. A jump (anything but a step)
+leaves the place it came from in `behind`, so that one can go back to it as in a browser.
+
+Read next: engine.py, which calls; commands.py for the words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from hostvm.errors import HostvmError
+from hostvm.interrupts_and_traps import LGUEST_IRQS
+from hostvm.units import Tick
+from replay.bookmarks import Bookmark, BookmarkError
+from replay.errors import ReplayError
+from replay.events import Event, Kind
+from replay.layouts import LAYOUTS
+from replay.moves import Unit
+from replay.named_stops import NoSuchStop
+from replay.predicate import BadPredicate
+from replay.provenance import Location, NoSuchLocation
+from replay.stops import Arrival, Breakpoint, Cancelled, HistoryEnd, HistoryStart, Stop
+from replay.timeline import Interrupted, Timeline
+from replay.where import BadPlace
+from tui.answers import arrival_text, obstacle_lines, write_lines
+from tui.events_view import search
+from tui.snapshot import Camera
+from tui.text import Line
+from tui.values import Point, Wish
+
+_VISITS = 500
+
+
+class Refused(Exception):
+    """What was asked for cannot be done; the text says why, in one line."""
+
+
+REFUSALS = (
+    BadPlace,
+    BadPredicate,
+    BookmarkError,
+    HostvmError,
+    NoSuchLocation,
+    NoSuchStop,
+    ReplayError,
+)
+
+
+class Desk:
+    """One user at one timeline. `cancelled` tells long searches that nobody waits for them any more."""
+
+    def __init__(self, timeline: Timeline) -> None:
+        self.timeline = timeline
+        self.camera = Camera(timeline)
+        self.behind: list[Tick] = []
+        self.ahead: list[Tick] = []
+        self.cancelled = False
+        self.page: tuple[str, tuple[Line, ...]] | None = None
+        self.select: tuple[str, int] | None = None
+        self._texts: dict[int, str] = {}
+
+    # ---- moves --------------------------------------------------------------------------------------
+
+    def step(self, unit: Unit, *, backwards: bool = False, count: int = 1) -> str:
+        """Make steps of a unit."""
+        if unit in (Unit.EVENT, Unit.SWITCH, Unit.OUT):
+            return self._jump(lambda: self.timeline.step(unit, backwards=backwards, count=count))
+        return self._told(self.timeline.step(unit, backwards=backwards, count=count))
+
+    def resume(self, *, backwards: bool = False) -> str:
+        """Go on to the next stop."""
+        return self._jump(lambda: self.timeline.resume(backwards=backwards))
+
+    def seek(self, where: int | str) -> str:
+        """Go to a place."""
+        return self._jump(lambda: self.timeline.seek(where))
+
+    def until(self, stop: Stop, *, backwards: bool = False) -> str:
+        """Go to where one stop is met, or any that is in force."""
+        stops = ((0, stop), *self.timeline.stops)
+        return self._jump(lambda: self.timeline.resume_with(stops, backwards=backwards))
+
+    def event(self, kinds: frozenset[Kind], number: int | None, *, backwards: bool) -> str:
+        """Go to the next or last event of the index that is of these kinds."""
+        timeline, index = self.timeline, self.camera.index
+        store = timeline.store
+
+        def wanted(event: Event) -> bool:
+            return number is None or number in (
+                getattr(event, name, None) for name in ("irq", "vector", "number")
+            )
+
+        if backwards:
+            found = store.find_before(timeline.tick, wanted, kinds)
+        else:
+            found = store.find_after(timeline.tick, wanted, kinds)
+        event = next((e for e in found if type(e) in _classes(kinds)), None)
+        if event is None:
+            raise Refused(f"no such event {'before' if backwards else 'behind'} this tick")
+        self.select = ("events", index.ordinal_at(event.tick))
+        return self.seek(event.tick)
+
+    def visit(self, *, backwards: bool) -> str:
+        """Go back to where the last jump came from, or forward again."""
+        source, target = (self.behind, self.ahead) if backwards else (self.ahead, self.behind)
+        if not source:
+            raise Refused("there is no earlier place" if backwards else "there is no later place")
+        goal, origin = source[-1], self.timeline.tick
+        arrival = self.timeline.seek(goal)
+        if not _is_cancelled(arrival):
+            source.pop()
+            target.append(origin)
+        return self._told(arrival)
+
+    def _jump(self, move: Callable[[], Arrival]) -> str:
+        origin = self.timeline.tick
+        arrival = move()
+        if self.timeline.tick != origin:
+            self.behind = [*self.behind[-_VISITS:], origin]
+            self.ahead.clear()
+        return self._told(arrival)
+
+    def _told(self, arrival: Arrival) -> str:
+        return arrival_text(arrival, self._texts, self.camera.generations)
+
+    # ---- questions ----------------------------------------------------------------------------------
+
+    def wrote(self, location: Location, name: str, *, backwards: bool = True) -> str:
+        """Go to the step that wrote a location last (or writes it next)."""
+        timeline = self.timeline
+        write = timeline.last_write(location) if backwards else timeline.next_write(location)
+        if write is None:
+            raise Refused(f"{name}: nothing {'before' if backwards else 'behind'} this wrote it")
+        answer = write_lines(write, name)
+        self.seek(write.tick)
+        return answer
+
+    def whynot(self, irq: int) -> str:
+        """Show why an interrupt is not being delivered, since when and until when."""
+        if not 0 <= irq < LGUEST_IRQS:
+            raise Refused(f"there is no IRQ {irq}")
+        obstacles = self.timeline.whynot(irq, self.timeline.look.guest.number)
+        self.page = (
+            f"Why is IRQ {irq} not delivered at tick {self.timeline.tick:,}?",
+            tuple(obstacle_lines(obstacles, self.timeline.tick)),
+        )
+        return f"IRQ {irq}: " + "; ".join(each.why.value for each in obstacles)
+
+    def find_event(self, wish: Wish, text: str, after: int, *, backwards: bool) -> str:
+        """Select the next event of the list that has the text in it."""
+        while not self.camera.index.whole:
+            self.poll()
+            self.camera.index.grow()
+        camera, store = self.camera, self.timeline.store
+        found = search(store, camera.index, wish, text, after, backwards, camera.generations)
+        for row in found:
+            self.poll()
+            if row is not None:
+                self.select = ("events", row.ordinal)
+                return f"event at tick {row.tick:,}; Enter goes there"
+        raise Refused(f"no event {'above' if backwards else 'below'} has {text!r} in it")
+
+    def poll(self) -> None:
+        """For long work that is not the timeline's: end here if it was cancelled."""
+        if self.cancelled:
+            raise Interrupted
+
+    # ---- stops --------------------------------------------------------------------------------------
+
+    def add(self, stop: Stop, text: str) -> str:
+        """Put a stop in force."""
+        number = self.timeline.stops.add(stop)
+        self._texts[number] = text
+        return f"stop {number}: {text}"
+
+    def remove(self, number: int) -> str:
+        """Take a stop away."""
+        try:
+            self.timeline.stops.remove(number)
+        except KeyError:
+            raise Refused(f"there is no stop {number}") from None
+        return f"stop {number} is gone: {self._texts.pop(number)}"
+
+    def clear(self) -> str:
+        """Take all away."""
+        self.timeline.stops.clear()
+        self._texts.clear()
+        return "no stops any more"
+
+    def toggle(self, address: int) -> str:
+        """Set a plain breakpoint at an address, or take it away."""
+        for number, stop in self.timeline.stops:
+            if isinstance(stop, Breakpoint) and stop.address == address and not stop.condition:
+                return self.remove(number)
+        return self.add(
+            Breakpoint(address), f"break {self.camera.code.name(address) or hex(address)}"
+        )
+
+    def points(self) -> tuple[Point, ...]:
+        """The stops in force."""
+        return tuple(
+            Point(number, self._texts[number], getattr(stop, "address", None))
+            for number, stop in self.timeline.stops
+        )
+
+    # ---- bookmarks ----------------------------------------------------------------------------------
+
+    def bookmark(self, name: str, note: str = "") -> str:
+        """Give this tick a name."""
+        try:
+            self.timeline.bookmarks.put(Bookmark(name, self.timeline.tick, note))
+        except ValueError as error:
+            raise Refused(str(error)) from error
+        return f"@{name} is tick {self.timeline.tick:,}"
+
+    def forget(self, name: str) -> str:
+        """Forget a bookmark."""
+        try:
+            self.timeline.bookmarks.remove(name)
+        except KeyError:
+            raise Refused(f"there is no bookmark called {name!r}") from None
+        return f"@{name} is forgotten"
+
+
+def _is_cancelled(arrival: Arrival) -> bool:
+    return any(isinstance(reason, Cancelled) for reason in arrival.reasons)
+
+
+def at_edge(arrival: Arrival) -> bool:
+    """Whether a move ended at an edge of history."""
+    return any(isinstance(reason, HistoryStart | HistoryEnd) for reason in arrival.reasons)
+
+
+def _classes(kinds: frozenset[Kind]) -> tuple[type[Event], ...]:
+    return tuple(layout.event for kind, layout in LAYOUTS.items() if kind in kinds)
+
+
+__all__ = ["REFUSALS", "Desk", "Refused", "at_edge"]

@@ -1,0 +1,169 @@
+"""All events of a trace by kind and number, for strips of density and for questions such as "when next".
+
+An event takes ten bytes here: its tick, its kind and a number (IRQ, vector or hypercall). The index grows a chunk at a
+time, on the engine's thread while that has nothing else to do; until it is whole, answers are for the part that is
+known, and `known_to` says how far that goes.
+
+Read next: events_view.py, snapshot.py.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from hostvm.observations import ConsoleOutput
+from hostvm.units import Tick
+from replay.event_store import EventStore, kind_of
+from replay.events import DeviceCompletion, Event, Kind
+
+CONSOLE_KEPT = 4 << 20
+_NONE = 255
+_INTERRUPTS = frozenset({Kind.HOST_INTERRUPT, Kind.HOST_WOKEN, Kind.HOST_TURN_INTERRUPT})
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """A row of the timeline: a name and the kinds that belong to it."""
+
+    name: str
+    kinds: frozenset[Kind]
+
+
+LANES = (
+    Lane("host int", _INTERRUPTS),
+    Lane("raised", frozenset({Kind.IRQ_RAISED})),
+    Lane("delivered", frozenset({Kind.IRQ_DELIVERED})),
+    Lane("traps", frozenset({Kind.TRAP_REFLECTED, Kind.DIRECT_TRAPS})),
+    Lane("hypercalls", frozenset({Kind.HYPERCALL})),
+    Lane("console", frozenset({Kind.CONSOLE_OUTPUT, Kind.CONSOLE_INPUT})),
+    Lane("guests", frozenset({Kind.GUEST_ENDED, Kind.GUEST_RESTARTED})),
+)
+# A switch into the Guest follows each of these; the log has no event of its own for it.
+SWITCHES = Lane(
+    "switches",
+    _INTERRUPTS | {Kind.TRAP_REFLECTED, Kind.IRQ_DELIVERED, Kind.HYPERCALL},
+)
+
+
+def number_of(event: Event) -> int:
+    """IRQ, vector or number of a hypercall; 255 where there is none."""
+    if isinstance(event, DeviceCompletion):
+        return _NONE
+    for name in ("irq", "vector", "number"):
+        value = getattr(event, name, None)
+        if value is not None:
+            return int(value) if value < _NONE else _NONE
+    return _NONE
+
+
+class EventIndex:
+    """Grows over the events of a store. Everything here is for the engine's thread."""
+
+    def __init__(self, store: EventStore) -> None:
+        self._store = store
+        self._next_chunk = 0
+        self._ticks = array("Q")
+        self._kinds = bytearray()
+        self._numbers = bytearray()
+        self._by_number: dict[tuple[Kind, int], array[int]] = {}
+        self._console_ticks: list[int] = []
+        self._console_ends: list[int] = []
+        self._console = bytearray()
+        self._matching: tuple[frozenset[Kind], int | None, int, npt.NDArray[np.int64]] | None = None
+
+    def __len__(self) -> int:
+        return len(self._ticks)
+
+    @property
+    def whole(self) -> bool:
+        """Whether all events are in it."""
+        return self._next_chunk >= self._store.chunk_count
+
+    @property
+    def known_to(self) -> int:
+        """The tick up to which all events are known."""
+        return self._ticks[-1] if self._ticks else 0
+
+    def grow(self) -> None:
+        """Take in one more chunk."""
+        if self.whole:
+            return
+        for event in self._store.chunk(self._next_chunk).events:
+            self._add(event)
+        self._next_chunk += 1
+
+    def _add(self, event: Event) -> None:
+        kind, number = kind_of(event), number_of(event)
+        if kind in (Kind.IRQ_RAISED, Kind.IRQ_DELIVERED):
+            self._by_number.setdefault((kind, number), array("Q")).append(event.tick)
+        self._ticks.append(event.tick)
+        self._kinds.append(kind)
+        self._numbers.append(number)
+        if isinstance(event, ConsoleOutput) and len(self._console) < CONSOLE_KEPT:
+            self._console += event.data
+            self._console_ticks.append(event.tick)
+            self._console_ends.append(len(self._console))
+
+    # ---- questions --------------------------------------------------------------------------------
+
+    def around(self, kind: Kind, number: int, tick: int) -> tuple[int | None, int | None]:
+        """Ticks of the last such event before `tick`, and of the first from it on."""
+        ticks = self._by_number.get((kind, number))
+        if not ticks:
+            return None, None
+        at = bisect_left(ticks, tick)
+        return ticks[at - 1] if at else None, ticks[at] if at < len(ticks) else None
+
+    def console_before(self, tick: int, count: int) -> bytes:
+        """The last `count` bytes of what had been written to consoles when `tick` came."""
+        at = bisect_left(self._console_ticks, tick)
+        end = self._console_ends[at - 1] if at else 0
+        return bytes(self._console[max(0, end - count) : end])
+
+    def ordinal_at(self, tick: int) -> int:
+        """How many known events lie before `tick`."""
+        return bisect_left(self._ticks, tick)
+
+    def density(self, lane: Lane, first: int, last: int, columns: int) -> tuple[int, ...]:
+        """Events of a lane in each of `columns` equal parts of the ticks first..last."""
+        if not self._ticks or columns < 1:
+            return (0,) * max(columns, 0)
+        ticks = np.frombuffer(self._ticks, dtype=np.uint64)
+        begin, end = bisect_left(self._ticks, first), bisect_left(self._ticks, last + 1)
+        kinds = np.frombuffer(self._kinds, dtype=np.uint8)[begin:end]
+        wanted = ticks[begin:end][_is_any(kinds, lane.kinds)]
+        span = max(1, last + 1 - first)
+        places = (wanted - np.uint64(first)).astype(np.int64) * columns // span
+        return tuple(np.bincount(places, minlength=columns)[:columns].tolist())
+
+    def matching(self, kinds: frozenset[Kind], number: int | None) -> npt.NDArray[np.int64]:
+        """Ordinals of the known events of these kinds, and of this number if one is given."""
+        known = self._matching
+        if known is not None and known[:3] == (kinds, number, len(self)):
+            return known[3]
+        found = _is_any(np.frombuffer(bytes(self._kinds), dtype=np.uint8), kinds)
+        if number is not None:
+            found &= np.frombuffer(bytes(self._numbers), dtype=np.uint8) == number
+        ordinals = np.flatnonzero(found).astype(np.int64)
+        self._matching = kinds, number, len(self), ordinals
+        return ordinals
+
+    def tick_of(self, ordinal: int) -> Tick:
+        """Tick of a known event."""
+        return Tick(self._ticks[ordinal])
+
+
+def _is_any(kinds: npt.NDArray[np.uint8], wanted: Iterable[Kind]) -> npt.NDArray[np.bool_]:
+    table = np.zeros(256, dtype=np.bool_)
+    table[[int(kind) for kind in wanted]] = True
+    found: npt.NDArray[np.bool_] = table[kinds]
+    return found
+
+
+__all__ = ["LANES", "SWITCHES", "EventIndex", "Lane", "number_of"]

@@ -1,0 +1,91 @@
+"""Disassembly: symbols, source lines, breakpoints, where this is, and which way a branch will go."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from replay.places import Place
+from tui.panes.pane import Pane, Target, View, index_in, listing, note
+from tui.text import Fragment, Line, clean
+from tui.values import Instruction, Snapshot
+
+
+def _title(shot: Snapshot) -> str:
+    return f"Code {clean(shot.position.symbol) or f'{shot.position.eip:08x}'}"
+
+
+def _keys(shot: Snapshot) -> Sequence[int]:
+    return [each.address for each in shot.code]
+
+
+def draw(shot: Snapshot, width: int, height: int, view: View) -> list[Line]:
+    """One instruction a line, a line of its own for each symbol."""
+    if not shot.code:
+        return note("not mapped here", width, height)
+    rows: list[Line] = []
+    places: dict[int, int] = {}
+    points = {point.address for point in shot.points if point.address is not None}
+    last_source = ""
+    for each in shot.code:
+        if each.label:
+            rows.append((("class:symbol", f"    {clean(each.label)}:"),))
+        places[each.address] = len(rows)
+        source = each.source if each.source != last_source else ""
+        last_source = each.source
+        rows.append(_line(each, shot, points, source, width, view))
+    selected = PANE.selected(shot, view.cursor)
+    at = None if index_in(_keys(shot), selected) is None else places[selected or 0]
+    return listing(rows, at, width, height, view)
+
+
+def _line(
+    each: Instruction, shot: Snapshot, points: set[int], source: str, width: int, view: View
+) -> Line:
+    is_here = each.address == shot.position.eip
+    begin, end = shot.noirq
+    window = "n" if begin <= each.address < end else " "
+    gutter: Fragment = (
+        ("class:point", view.glyphs.bullet) if each.address in points else ("class:dim", window)
+    )
+    parts: list[Fragment] = [
+        gutter,
+        ("class:here", view.glyphs.arrow if is_here else " "),
+        ("class:address", f"{each.address:08x} "),
+    ]
+    if width >= 70:
+        parts.append(("class:dim", f"{each.code.hex()[:14]:<15}"))
+    parts += [("class:here" if is_here else "", clean(each.text)), *_towards(each, view)]
+    used = sum(len(text) for _, text in parts)
+    if source and used + len(source) + 1 < width:
+        parts += [("", " " * (width - used - len(source) - 1)), ("class:source", clean(source))]
+    return tuple(parts)
+
+
+def _towards(each: Instruction, view: View) -> list[Fragment]:
+    """Where a branch leads, with an arrow for up or down; a word if it is the one that comes next."""
+    if each.target is None:
+        return []
+    glyphs = view.glyphs
+    way = glyphs.up_arrow if each.target <= each.address else glyphs.down_arrow
+    name = clean(each.target_name) or f"{each.target:08x}"
+    found: list[Fragment] = [("class:dim", f" {way} "), ("class:symbol", name)]
+    if each.taken is not None:
+        found.append(("class:good", " taken") if each.taken else ("class:warn", " not taken"))
+    return found
+
+
+def _target(_: Snapshot, key: int) -> Target:
+    return Target(location=Place(key, 1), code=key, data=key, text=f"{key:08x}")
+
+
+PANE = Pane(
+    "code",
+    _title,
+    draw,
+    _keys,
+    lambda shot: shot.position.eip,
+    lambda shot: [f"{i.label} {i.address:08x} {i.text} {i.target_name}" for i in shot.code],
+    _target,
+)
+
+__all__ = ["PANE", "draw"]

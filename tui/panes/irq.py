@@ -1,0 +1,136 @@
+"""Virtual interrupts: raised, blocked, pending, and why one that is pending is not delivered now.
+
+Below them the noirq window, if the Guest has one: its instructions in a row, with the Guest's place in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from replay.provenance import PendingBit
+from tui.panes.pane import Pane, Target, View, index_in, listing, mark
+from tui.text import Fragment, Line, block, clean
+from tui.values import Irq, Snapshot
+
+HEADER = "  irq state                 raised  delivered  next"
+
+
+def _title(shot: Snapshot) -> str:
+    flag = {None: "?", True: "1", False: "0"}[shot.position.virtual_if]
+    return f"IRQ  irq_enabled={flag}"
+
+
+def shown(shot: Snapshot) -> list[Irq]:
+    """Those that ever do something come first, then the rest."""
+    busy = [irq for irq in shot.irqs if _in_use(irq)]
+    return busy + [irq for irq in shot.irqs if not _in_use(irq)]
+
+
+def _in_use(irq: Irq) -> bool:
+    ticks = (irq.raised, irq.delivered, irq.next_raised, irq.next_delivered)
+    return irq.pending or any(tick is not None for tick in ticks)
+
+
+def _keys(shot: Snapshot) -> Sequence[int]:
+    return [irq.irq for irq in shown(shot)]
+
+
+def _here(shot: Snapshot) -> int:
+    irqs = shown(shot)
+    return irqs[0].irq if irqs else 0
+
+
+def draw(shot: Snapshot, width: int, height: int, view: View) -> list[Line]:
+    """The list above, the window below."""
+    window = _window(shot, view)
+    if height < len(window) + 4:
+        window = []
+    rows: list[Line] = []
+    places: dict[int, int] = {}
+    for irq in shown(shot):
+        places[irq.irq] = len(rows)
+        rows.append(_line(irq, shot))
+        rows += [
+            (("class:warn", f"      not now: {why}"),) for why in irq.why if not irq.deliverable
+        ]
+    header: list[Line] = [(("class:dim", HEADER.ljust(width)[:width]),)] if height > 3 else []
+    selected = PANE.selected(shot, view.cursor)
+    at = None if index_in(_keys(shot), selected) is None else places[selected or 0]
+    room = height - len(header) - len(window)
+    return header + listing(rows, at, width, room, view) + block(window, width, len(window))
+
+
+def _line(irq: Irq, shot: Snapshot) -> Line:
+    tick = shot.position.tick
+    return (
+        (
+            "class:changed" if irq.irq in shot.changed.irqs else "",
+            f"{mark(irq.irq in shot.changed.irqs)} {irq.irq:>3} ",
+        ),
+        _state(irq),
+        ("", f"{_ticks(irq.raised):>10} {_ticks(irq.delivered):>10}  "),
+        ("class:address", _next(irq, tick)),
+    )
+
+
+def _state(irq: Irq) -> Fragment:
+    if irq.pending:
+        state = ("class:good", "deliverable") if irq.deliverable else ("class:warn", "pending")
+    else:
+        state = ("class:dim", "-")
+    return state[0], f"{state[1]:<12}{'blocked' if irq.blocked else '':<7}"
+
+
+def _ticks(tick: int | None) -> str:
+    return "-" if tick is None else f"{tick:,}"
+
+
+def _next(irq: Irq, tick: int) -> str:
+    ticks = [
+        (t, n)
+        for t, n in ((irq.next_raised, "raised"), (irq.next_delivered, "delivered"))
+        if t is not None
+    ]
+    if not ticks:
+        return "never again" if _in_use(irq) else ""
+    when, what = min(ticks)
+    return f"{what} in {when - tick:,}"
+
+
+def _window(shot: Snapshot, view: View) -> list[Line]:
+    begin, end = shot.noirq
+    if begin >= end:
+        return [(("class:dim", "no noirq window"),)]
+    inside = begin <= shot.guest_eip < end
+    style = "class:warn" if inside else "class:dim"
+    state = "eip is IN it" if inside else "eip is outside"
+    head: Line = ((style, f"noirq window {begin:08x}-{end:08x}: {state}"),)
+    pieces: list[Fragment] = []
+    for each in shot.noirq_code:
+        is_here = each.address == shot.guest_eip
+        edge = "|" if each.address in (begin, end) else " "
+        pieces.append(("class:border", edge))
+        pieces.append(
+            (
+                "class:here" if is_here else style,
+                (view.glyphs.arrow if is_here else " ") + clean(each.text),
+            )
+        )
+    return [head, tuple(pieces)] if pieces else [head]
+
+
+def _target(shot: Snapshot, key: int) -> Target:
+    irq = shot.irqs[key]
+    return Target(
+        location=PendingBit(key, shot.position.guest),
+        tick=irq.next_raised if irq.next_raised is not None else irq.raised,
+        irq=key,
+        text=f"IRQ {key}",
+    )
+
+
+PANE = Pane(
+    "irq", _title, draw, _keys, _here, lambda s: [f"irq {i.irq}" for i in shown(s)], _target
+)
+
+__all__ = ["PANE", "draw", "shown"]

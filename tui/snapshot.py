@@ -1,0 +1,145 @@
+"""Taking a snapshot: everything that panes draw, read off the timeline where it stands.
+
+For the engine's thread, between two moves. Looking changes nothing, so a snapshot may be taken at any tick; what it
+costs is bounded by the size of the screen, not by that of the trace.
+
+Read next: values.py for what it is, engine.py for who takes it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hostvm.lguest_data import IRQ_ON
+from hostvm.x86 import Eflags
+from replay.describe import END_OF_GUEST, HOST_VECTOR_NAMES
+from replay.events import HostInterrupt
+from replay.look import World
+from replay.timeline import Timeline
+from tui.changes import compared
+from tui.code_view import CodeView
+from tui.event_index import EventIndex
+from tui.events_view import event_list, strips
+from tui.guest_view import GuestView
+from tui.memory_view import callers, memory, stack, trap_frames, walk
+from tui.source_lines import SourceLines
+from tui.values import Changed, Instruction, Point, Position, Snapshot, Wish
+
+CONSOLE = 16 << 10
+_NOIRQ_LONGEST = 256
+
+
+class Camera:
+    """Takes snapshots of one timeline."""
+
+    def __init__(self, timeline: Timeline) -> None:
+        self.timeline = timeline
+        self.index = EventIndex(timeline.store)
+        config = timeline.machine.config
+        self.sources = SourceLines([guest.kernel for guest in config.guests])
+        self.generations = tuple(guest.abi for guest in config.guests)
+        self.code = CodeView(timeline.look, timeline.symbols, self.sources)
+        self._guest = GuestView(timeline.look, timeline.symbols, self.index)
+
+    def take(
+        self,
+        wish: Wish,
+        points: tuple[Point, ...] = (),
+        before: Snapshot | None = None,
+        since: str = "",
+    ) -> Snapshot:
+        """The moment; changes are told against `before`."""
+        timeline, look = self.timeline, self.timeline.look
+        position = self._position()
+        lguest = look.guest.lguest
+        rows = max(24, wish.rows)
+        shot = Snapshot(
+            position=position,
+            cpu=look.cpu,
+            gates=self._guest.gates(),
+            irqs=self._guest.irqs(timeline.tick),
+            noirq=(lguest.noirq_start, lguest.noirq_end),
+            noirq_code=self._noirq_code(),
+            guest_eip=look.machine.cpu.eip if look.machine.cpu.cpl else look.guest.regs.eip,
+            code=self.code.around(
+                position.eip if wish.code_at is None else wish.code_at, rows, rows
+            ),
+            memory=memory(timeline, wish.memory_at, wish.space, 16 * rows),
+            stack=stack(look, 4 * rows),
+            saved=self._guest.saved(),
+            frames=trap_frames(look, self.code),
+            callers=callers(look, self.code, self.sources),
+            walk=walk(timeline, wish.table_at),
+            console=self.index.console_before(timeline.tick, CONSOLE),
+            shared=self._guest.shared(),
+            ring=self._guest.ring(),
+            strips=strips(self.index, wish, timeline.first_tick, timeline.end_tick),
+            events=event_list(timeline.store, self.index, wish, timeline.tick, self.generations),
+            bookmarks=tuple(timeline.bookmarks),
+            points=points,
+            wish=wish,
+        )
+        changed = Changed() if before is None else compared(before, shot)
+        return replace(shot, changed=replace(changed, since=since))
+
+    def _position(self) -> Position:
+        timeline, look = self.timeline, self.timeline.look
+        guest, cpu, store = look.guest, look.machine.cpu, timeline.store
+        data, ended = guest.lguest.data, guest.lguest.ended
+        enabled = data.get(data.layout.irq_enabled)
+        before = store.ordinal_of(store.position_at(timeline.tick))
+        return Position(
+            tick=timeline.tick,
+            first=timeline.first_tick,
+            end=timeline.end_tick,
+            event=store.first_number + before,
+            events=store.first_number + len(store),
+            world=look.world,
+            ring=cpu.cpl,
+            eip=cpu.eip,
+            symbol=self.code.name(cpu.eip),
+            cr3=int(cpu.env.cr[3]) & 0xFFFFFFFF,
+            virtual_if=None if enabled is None else bool(enabled & IRQ_ON),
+            real_if=bool(cpu.eflags() & Eflags.IF),
+            pending=guest.lguest.irqs_pending,
+            blocked=data.get(data.layout.blocked_interrupts),
+            halted=guest.lguest.halted,
+            in_noirq=self._in_noirq(),
+            ended=f"{END_OF_GUEST[ended[0]]}: {ended[1]}" if ended else "",
+            guest=guest.number,
+            guests=len(look.machine.guests),
+            next_is=self._next_is(),
+        )
+
+    def _in_noirq(self) -> bool:
+        look = self.timeline.look
+        lguest = look.guest.lguest
+        eip = look.machine.cpu.eip if look.machine.cpu.cpl else look.guest.regs.eip
+        return lguest.noirq_start <= eip < lguest.noirq_end
+
+    def _next_is(self) -> str:
+        """What the step at hand is, where it is no plain instruction."""
+        timeline, look = self.timeline, self.timeline.look
+        if look.machine.finished:
+            return "the end"
+        for event in timeline.store.events_at(timeline.tick):
+            if isinstance(event, HostInterrupt):
+                name = HOST_VECTOR_NAMES.get(event.vector, "")
+                return f"interrupt {event.vector:#x} {name}".rstrip()
+        if look.world is World.HOST and look.read(look.machine.cpu.eip, 1) == b"\xf4":
+            return "the Host's turn"
+        return "" if timeline.begins else "a REP goes on"
+
+    def _noirq_code(self) -> tuple[Instruction, ...]:
+        """The instructions of the window in which the Guest must not be interrupted, and the one behind it."""
+        lguest = self.timeline.look.guest.lguest
+        size = lguest.noirq_end - lguest.noirq_start
+        in_guest = self.timeline.look.world in (World.KERNEL, World.USER)
+        if not 0 < size <= _NOIRQ_LONGEST or not in_guest:
+            return ()
+        found = self.code.from_(lguest.noirq_start, size + 1)
+        inside = [each for each in found if each.address < lguest.noirq_end]
+        return tuple(found[: len(inside) + 1])
+
+
+__all__ = ["CONSOLE", "Camera"]
