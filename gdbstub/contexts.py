@@ -192,7 +192,10 @@ class Contexts:
 
     def _read_alike(self, thread: int, address: int, length: int) -> bytes:
         if thread != HOST_THREAD and address < SWITCHER_BASE:
-            return self._look.read(address, length, GuestSpace(guest_of(thread)))
+            found = self._look.read(address, length, GuestSpace(guest_of(thread)))
+            # A Guest may run on shadow entries when its own tables are gone or wrong: then see what the CPU sees.
+            runs = not found and thread == self.current()
+            return self._look.read(address, length) if runs else found
         if thread == self.current():
             return self._look.read(address, length)
         return peek_bytes(self._look.machine.memory, _HOST_SPACE, address, length)
