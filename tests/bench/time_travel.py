@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import resource
+import shutil
 import tempfile
 import time
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from hostvm.launcher import GuestConfig
 from hostvm.machine import MachineConfig
 from hostvm.memory_digest import MemoryDigest, Range
 from replay.catalogue import find_kernel
+from replay.index import index
 from replay.log import TraceReader
 from replay.machine_header import Origin
 from replay.moves import Unit
@@ -115,6 +117,40 @@ def seek(_rounds: int) -> Measured:
     return summary(waits)
 
 
+@cache
+def indexed() -> Path:
+    """The same history with states stored in it."""
+    path = Path(_directory().name) / "indexed.lgt"
+    shutil.copyfile(history(TICKS), path)
+    index(path)
+    return path
+
+
+def open_at_end(rounds: int) -> Measured:
+    """Seconds from nothing to the end of an indexed history."""
+    path = indexed()
+    waits = []
+    for _ in range(rounds):
+        begin = time.perf_counter()
+        with replay.open(path) as timeline:
+            timeline.seek("end")
+        waits.append(time.perf_counter() - begin)
+    grown = path.stat().st_size - history(TICKS).stat().st_size
+    return summary(waits, f"the index takes {grown / (1 << 20):.1f} MiB")
+
+
+def seek_indexed(_rounds: int) -> Measured:
+    """Milliseconds of a seek to a random tick that nobody has been near before."""
+    rng = random.Random(2)
+    waits = []
+    with replay.open(indexed()) as timeline:
+        for _ in range(SEEKS):
+            begin = time.perf_counter()
+            timeline.seek(rng.randrange(TICKS))
+            waits.append((time.perf_counter() - begin) * 1e3)
+    return summary(waits)
+
+
 def scan(stop: replay.Breakpoint | replay.Watchpoint) -> Callable[[int], Measured]:
     """Million ticks a second that a resume backwards looks through."""
 
@@ -198,5 +234,7 @@ FIGURES = (
     ),
     Figure("time travel: an event in the log", "ms", Aim(10), event_stop),
     Figure("time travel: snapshot / memcmp", "", Aim(1.2), checkpoint),
+    Figure("time travel: indexed, opened at its end", "s", Aim(1), open_at_end),
+    Figure("time travel: indexed, seek to a random tick", "ms", Aim(150), seek_indexed),
     Figure("time travel: resident memory", "MiB", Aim(512), resident),
 )
