@@ -18,34 +18,30 @@ Read next: edited_world.py, timeline.py, hostvm/edits.py.
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from os import PathLike
 
 from hostvm.edits import Edit, Register, Target
-from hostvm.machine import Machine
 from hostvm.units import Tick
 from hostvm.x86 import PAGE_SIZE
 from replay.bookmarks import Bookmark, Bookmarks
 from replay.describe import edit_to_text
 from replay.device_answers import Disks
 from replay.edited_world import BadEdit, EditedWorld
-from replay.event_store import EventCursor, EventStore, Position
+from replay.event_store import EventCursor, Position
 from replay.events import ClockReading, DebuggerWrite, Event, Kind, TscReading
+from replay.frontier import Frontier, events_from
 from replay.log import LogWriter
 from replay.look import CURRENT, CurrentSpace, GuestPhysicalSpace, GuestSpace, Look, Space
 from replay.machine_header import Origin, header_of
 from replay.moves import Unit
-from replay.recording import RecordingWorld
 from replay.search import Stops
 from replay.session import start_of
 from replay.stops import Arrival, Cancelled, HistoryEnd
 from replay.timeline import Timeline
 from replay.trace_header import MAX_LIST, TraceEnd, TraceEndReason
-from replay.worlds import NO_DISKS, POWER_ON, VIRTUAL_NS_PER_TICK, Since, VirtualWorld
+from replay.worlds import NO_DISKS, POWER_ON, VIRTUAL_NS_PER_TICK, Since
 
-CHUNK = 4096
-PIECE = 1 << 20
 FIRST_PIECE = 1 << 16
 LARGEST_PIECE = 1 << 24
 MARGIN = 4096
@@ -87,135 +83,7 @@ def _byte(look: Look, address: int, data: bytes, space: Space) -> Edit:
     raise ValueError(f"there is no memory of a guest at {address:#x}")
 
 
-# ---- the log of a branch ---------------------------------------------------------------------------
-
-
-class BranchStore(EventStore):
-    """A parent's events up to a place, and then one's own, which are appended."""
-
-    def __init__(self, parent: EventStore, until: Position) -> None:
-        self._parent, self._until = parent, until
-        self.first_number = parent.first_number
-        shared = until.chunk + (until.at > 0)
-        self._shared = shared
-        self._lasts = [parent.last_tick_of(number) for number in range(until.chunk)]
-        starts = [parent.ordinal_of(Position(number, 0)) for number in range(until.chunk + 1)]
-        self._before = starts
-        if until.at:
-            self._lasts.append(parent.chunk(until.chunk).events[until.at - 1].tick)
-            self._before.append(parent.ordinal_of(until))
-        self._own: list[list[Event]] = []
-        self._decoded = OrderedDict()
-
-    @property
-    def branched_at(self) -> int:
-        """How many events are the parent's."""
-        return self._before[self._shared]
-
-    def append(self, event: Event) -> None:
-        """Add an event to the end."""
-        if not self._own or len(self._own[-1]) >= CHUNK:
-            self.begin_chunk()
-        if not self._own[-1]:
-            self._lasts.append(event.tick)
-            self._before.append(self._before[-1])
-        self._own[-1].append(event)
-        self._lasts[-1] = event.tick
-        self._before[-1] += 1
-        self._decoded.pop(self._shared + len(self._own) - 1, None)
-
-    def begin_chunk(self) -> None:
-        """What is appended from now on does not come into chunks that somebody has seen."""
-        if not self._own or self._own[-1]:
-            self._own.append([])
-
-    def cut(self, count: int) -> None:
-        """Forget all but the first `count` events; those of before the last `begin_chunk` must be among them."""
-        while len(self) > count:
-            chunk = self._own[-1]
-            del chunk[max(0, len(chunk) - (len(self) - count)) :]
-            self._decoded.pop(len(self._lasts) - 1, None)
-            self._before.pop()
-            self._lasts.pop()
-            if chunk:
-                self._lasts.append(chunk[-1].tick)
-                self._before.append(self._before[-1] + len(chunk))
-            else:
-                self._own.pop()
-
-    def _read(self, number: int) -> tuple[Event, ...]:
-        if number >= self._shared:
-            return tuple(self._own[number - self._shared])
-        events = self._parent.chunk(number).events
-        return events[: self._until.at] if number == self._until.chunk else events
-
-    def may_hold(self, number: int, kinds: frozenset[Kind]) -> bool:
-        """Whether a chunk may hold events of these kinds."""
-        return number >= self._shared or self._parent.may_hold(number, kinds)
-
-    def own_events(self) -> Iterator[Event]:
-        """The events that are not the parent's."""
-        return (event for chunk in self._own for event in chunk)
-
-
-def _all_events(store: EventStore, start: Position) -> Iterator[Event]:
-    number, at = start
-    while number < store.chunk_count:
-        yield from store.chunk(number).events[at:]
-        number, at = number + 1, 0
-
-
-# ---- the frontier ----------------------------------------------------------------------------------
-
-
-class Frontier:
-    """A machine that goes on from where `parent` stands, in `world`, and the log of both.
-
-    Raises BadEdit where an edit of its first tick is not possible.
-    """
-
-    def __init__(self, parent: Timeline, world: EditedWorld) -> None:
-        self.world = world
-        self.store = BranchStore(parent.store, parent.position)
-        # What a machine asks at power-on is not in this part of the history.
-        self.machine = Machine(start_of(parent.reader).config, VirtualWorld())
-        self.machine.restore(parent.machine.state())
-        recording = RecordingWorld(world)
-        recording.attach(self.store.append)
-        self.machine.world = recording
-        self.machine.make_edits()
-        self._broken = False
-
-    @property
-    def tick(self) -> Tick:
-        """How far history is made."""
-        return self._tick if self._broken else self.machine.tick
-
-    @property
-    def open(self) -> bool:
-        """Whether more can be made."""
-        return not (self._broken or self.machine.finished)
-
-    def extend(self, until: int) -> Iterator[Tick]:
-        """Make history up to `until`; yield the tick after each piece. Raises BadEdit for one of a later tick."""
-        while self.open and self.machine.tick < until:
-            self.store.begin_chunk()
-            self._piece(Tick(min(until, self.machine.tick + PIECE)))
-            yield self.machine.tick
-
-    def _piece(self, until: Tick) -> None:
-        self._tick, count = self.machine.tick, len(self.store)
-        # Whatever breaks it off in the middle of a step, ^C for instance, leaves a machine of no further use.
-        self._broken = True
-        try:
-            self.machine.run(until)
-            self._broken = False
-        except BadEdit:
-            self._broken = False
-            raise
-        finally:
-            if self._broken:
-                self.store.cut(count)
+# ---- the branch ------------------------------------------------------------------------------------
 
 
 class _Marks(Bookmarks):
@@ -226,9 +94,6 @@ class _Marks(Bookmarks):
 
     def _write(self, marks: dict[str, Bookmark]) -> None:
         self._marks = marks
-
-
-# ---- the branch ------------------------------------------------------------------------------------
 
 
 class Branch(Timeline):
@@ -300,11 +165,24 @@ class Branch(Timeline):
         piece = FIRST_PIECE
         while True:
             arrival = super().search(stops, backwards=backwards, limit=limit)
-            if backwards or not self._ends_too_early(arrival, limit):
+            if backwards:
                 return arrival
+            if not self._ends_too_early(arrival, limit):
+                return self._ended(arrival, limit)
             goal = self.end_tick + piece
             self.extend(goal if limit is None else min(goal, limit))
             piece = min(2 * piece, LARGEST_PIECE)
+
+    def _ended(self, arrival: Arrival, limit: int | None) -> Arrival:
+        """Say so where history ends before a limit."""
+        if (
+            arrival.reasons
+            or limit is None
+            or arrival.tick < self.end_tick
+            or limit <= arrival.tick
+        ):
+            return arrival
+        return Arrival(arrival.tick, (HistoryEnd(),))
 
     def _ends_too_early(self, arrival: Arrival, limit: int | None) -> bool:
         if not self.open or arrival.tick < self.end_tick:
@@ -329,7 +207,7 @@ class Branch(Timeline):
         header, images = header_of(start.config, origin)
         first = None if start.entry is None else self.reader.read_checkpoint(start.entry)
         with LogWriter(path, header, images, begins_with=first) as log:
-            for event in _all_events(self.store, Position(0, 0)):
+            for event in events_from(self.store, Position(0, 0)):
                 log.write(event)
             log.close(self._end())
 
@@ -343,7 +221,7 @@ class Branch(Timeline):
 
 def future(timeline: Timeline) -> list[Event]:
     """What the log has from where a timeline stands: inputs, and the observations that go with them."""
-    return list(_all_events(timeline.store, timeline.position))
+    return list(events_from(timeline.store, timeline.position))
 
 
 def branch(
@@ -400,8 +278,6 @@ def _reading(timeline: Timeline, kind: type[ClockReading | TscReading], number: 
 __all__ = [
     "BadEdit",
     "Branch",
-    "BranchStore",
-    "Frontier",
     "branch",
     "future",
     "set_memory",
