@@ -24,7 +24,7 @@ from replay.instructions import LONGEST, is_rep_string
 from replay.log import TraceReader
 from replay.look import Look
 from replay.scan import Scan
-from replay.session import ReplayWorld, start_of
+from replay.session import ReplayWorld, Start, start_of
 from replay.snapshots import Snapshot, Snapshots
 from replay.stops import Stop
 from replay.stored_states import StoredStates
@@ -59,6 +59,13 @@ class TimelineWorld(ReplayWorld):
     pause: Callable[[], None]
 
 
+def _last_certain_tick(start: Start) -> Tick:
+    """The last tick that there is everything for: of a torn trace the last digest may not have been written."""
+    end = start.end_tick
+    torn_at_digest = start.torn is not None and end % start.config.digest_interval == 0
+    return Tick(end - 1) if torn_at_digest and end else end
+
+
 class Passage:
     """The history in `reader`, and a machine somewhere in it. `room` bounds the memory for snapshots, in bytes.
 
@@ -79,7 +86,7 @@ class Passage:
         self.machine: Machine = start.machine(self._world())
         self.look = Look(self.machine)
         self.first_tick = self.machine.tick
-        self.end_tick = max(self.first_tick, start.end_tick)
+        self.end_tick = max(self.first_tick, _last_certain_tick(start))
         self.snapshots = Snapshots(self.machine, self._cursor.position, room)
         self.stored = StoredStates(reader, self.store)
         self._continues = False

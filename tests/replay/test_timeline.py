@@ -14,6 +14,7 @@ import pytest
 from hostvm.observations import DirectTraps, IrqDelivered, TrapReflected
 from hostvm.units import Tick
 from replay.events import StateDigest
+from replay.log import LogWriter, TraceReader
 from replay.look import GuestPhysicalSpace, GuestSpace, Look
 from replay.moves import Unit
 from replay.places import Place
@@ -441,3 +442,22 @@ def test_reads_are_seen(timeline: Timeline, stretch: list[Instant]) -> None:
         timeline.go(hits[-1] + 1)
         assert timeline.resume(backwards=True, limit=first).tick == hits[-1]
         timeline.stops.remove(number)
+
+
+def test_an_unfinished_trace_is_travelled_as_far_as_it_is_whole(path: Path, tmp_path: Path) -> None:
+    """Cut off anywhere, at the tick of a digest too: its last tick is reached, and left again."""
+    whole = list(events_of(path))
+    digest = next(i for i, e in enumerate(whole) if isinstance(e, StateDigest) and i > 50)
+    for count in (digest, digest + 1, digest - 40):
+        torn = tmp_path / f"{count}.lgt"
+        with TraceReader(path) as reader:
+            images = {image.name: reader.image(image.name) for image in reader.header.images}
+            with LogWriter(torn, reader.header, images) as writer:
+                for event in whole[:count]:
+                    writer.write(event)
+        with timeline_of(torn) as timeline:
+            last = timeline.seek("end").tick
+            assert whole[count - 1].tick - 1 <= last <= whole[count - 1].tick
+            assert timeline.machine.digest() == forward_digests(path, [last])[last]
+            assert timeline.step(Unit.TICK, backwards=True).tick == last - 1
+            assert timeline.resume().reasons == (HistoryEnd(),)
