@@ -18,7 +18,9 @@ from gdbstub.errors import Errno, TargetFault
 from gdbstub.going import GOING
 from gdbstub.words import Command, Talk
 
-_ANNOUNCE = "--announce"
+ANNOUNCE = "--announce"
+# Changes what all others work on, so it is carried out elsewhere (branches.py).
+_BRANCH = ("branch [leave | save FILE]", "what writing has opened: list, go back, keep as a trace")
 COMMANDS: Mapping[str, Command] = MappingProxyType({**GOING, **ASKING})
 
 
@@ -36,17 +38,18 @@ def carry_out(talk: Talk, text: str) -> str:
     command = COMMANDS.get(name)
     if command is None:
         raise TargetFault(f"{name!a} is no command; `monitor help` lists them", Errno.EINVAL)
-    announced = command.moves and _ANNOUNCE in arguments
-    shown = command.run(talk, [a for a in arguments if not announced or a != _ANNOUNCE])
+    announced = command.moves and ANNOUNCE in arguments
+    shown = command.run(talk, [a for a in arguments if not announced or a != ANNOUNCE])
     if announced:
         talk.travel.announce()
     return f"{shown}\n"
 
 
 def _help() -> str:
-    heads = {name: f"{name} {command.usage}".rstrip() for name, command in COMMANDS.items()}
-    width = max(map(len, heads.values()))
-    return "".join(f"{heads[name]:<{width}}  {c.summary}\n" for name, c in COMMANDS.items())
+    lines = [(f"{name} {c.usage}".rstrip(), c.summary) for name, c in COMMANDS.items()]
+    lines.append(_BRANCH)
+    width = max(len(head) for head, _ in lines)
+    return "".join(f"{head:<{width}}  {summary}\n" for head, summary in lines)
 
 
-__all__ = ["COMMANDS", "carry_out"]
+__all__ = ["ANNOUNCE", "COMMANDS", "carry_out"]

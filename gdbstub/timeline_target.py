@@ -1,8 +1,8 @@
 """A recorded run as a target: the timeline behind the seam of target.py.
 
 Each part of it is a file of its own: which threads there are and what they hold (contexts.py), what stops a move
-(points.py), how a move goes (trace_walker.py under stepping.py), which programs there are (programs.py), what is said
-in words (monitor.py). Here they are put together.
+(points.py), how a move goes (trace_walker.py under stepping.py), what is said in words (monitor.py); these make a scene
+(scene.py). Writing opens another one (branches.py). Which programs there are says programs.py.
 
 Going somewhere by a command moves the machine behind the debugger's back: what it has cached is then of another time.
 So a command may ask for the arrival to be *announced*: the debugger's next move, whichever it is, moves nothing, and is
@@ -17,19 +17,16 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from gdbstub.agent import Expression
+from gdbstub.branches import Branches
 from gdbstub.commands import Point, PointKind
-from gdbstub.contexts import Contexts
 from gdbstub.description import memory_map, target_description, thread_list
-from gdbstub.errors import TargetFault
-from gdbstub.monitor import carry_out
-from gdbstub.points import Points
+from gdbstub.errors import Errno, TargetFault
+from gdbstub.monitor import ANNOUNCE, carry_out
 from gdbstub.programs import Programs
-from gdbstub.registers import REGISTERS
-from gdbstub.stepping import Scope, Stepper
+from gdbstub.registers import READ_ONLY, REGISTERS
+from gdbstub.scene import Scene
+from gdbstub.stepping import Scope
 from gdbstub.target import Move, RegisterSet, Stop
-from gdbstub.trace_walker import TraceWalker
-from gdbstub.travel import Travel
-from gdbstub.words import Talk
 from hostvm.units import Tick
 from replay.timeline import Timeline
 
@@ -47,82 +44,83 @@ class TimelineTarget:
     document_kinds = frozenset({"features", "threads", "memory-map", "exec-file", "libraries"})
 
     def __init__(self, timeline: Timeline) -> None:
-        self.timeline = timeline
-        self.contexts = Contexts(timeline.look)
         self.progress: Callable[[str], None] | None = None
-        self._points = Points(timeline.stops, timeline.look, self.contexts)
-        self._walker = TraceWalker(timeline, self.contexts, self._points)
-        self._stepper = Stepper(self._walker)
-        self._programs = Programs(timeline.reader)
-        self._travel = Travel(timeline, self._walker, self._stepper)
-        self._talk = Talk(self._travel, self.contexts, self._points)
         self._alive_at = 0.0
         self._say_at = 0.0
         self._said_for = _SAY_FIRST
-        timeline.progress = self._report
+        self._programs = Programs(timeline.reader)
+        self._branches = Branches(timeline, self._report)
+
+    @property
+    def _scene(self) -> Scene:
+        return self._branches.top
+
+    @property
+    def timeline(self) -> Timeline:
+        """The history in which the debugger is: the trace's, or a branch's."""
+        return self._scene.timeline
 
     # ---- Target ---------------------------------------------------------------------------------
 
     def threads(self) -> Sequence[int]:
         """The Host's thread, and two for each Guest."""
-        return self.contexts.threads
+        return self._scene.contexts.threads
 
     def current_thread(self) -> int:
         """The thread at work."""
-        return self.contexts.current()
+        return self._scene.contexts.current()
 
     def read_registers(self, thread: int) -> RegisterSet:
         """Registers; a disguised thread is nowhere."""
-        values = self.contexts.registers(thread)
-        if thread == self._stepper.disguised and thread != self.current_thread():
+        values = self._scene.contexts.registers(thread)
+        if thread == self._scene.stepper.disguised and thread != self.current_thread():
             return (*values[:8], bytes(4), *values[9:])
         return values
 
     def read_memory(self, thread: int, address: int, length: int) -> bytes:
         """Memory as a thread sees it."""
-        return self.contexts.read(thread, address, length)
+        return self._scene.contexts.read(thread, address, length)
 
     def advance(self, move: Move) -> Stop:
         """Go forward."""
-        return self._move(lambda: self._stepper.advance(move))
+        return self._move(lambda: self._scene.stepper.advance(move))
 
     def go_back(self, move: Move) -> Stop:
         """Go backward."""
-        return self._move(lambda: self._stepper.go_back(move))
+        return self._move(lambda: self._scene.stepper.go_back(move))
 
     def cancel(self) -> None:
         """From any thread: break off the move under way."""
-        self._walker.cancel()
+        self._scene.walker.cancel()
 
     def _move(self, move: Callable[[], Stop]) -> Stop:
         self._begin()
-        stop = self._walker.whole(move)
-        self._travel.arrived()
-        return Stop(stop.thread, stop.reasons, stop.note + self._travel.caught())
+        stop = self._scene.walker.whole(move)
+        self._scene.travel.arrived()
+        note = self._branches.note() + stop.note + self._scene.travel.caught()
+        return Stop(stop.thread, stop.reasons, note)
 
     # ---- points ---------------------------------------------------------------------------------
 
     def add_point(self, point: Point, conditions: Sequence[Expression]) -> int:
         """Put a point in force."""
-        return self._points.add(point, conditions)
+        return self._branches.add_point(point, conditions)
 
     def remove_point(self, number: int) -> None:
         """Take it away."""
-        self._points.remove(number)
+        self._branches.remove_point(number)
 
     # ---- writing --------------------------------------------------------------------------------
 
     def write_register(self, thread: int, register: int, value: bytes) -> None:
-        """The past cannot be changed."""
-        raise TargetFault(
-            f"{REGISTERS[register].name} cannot be written: this is a recorded run, and it would not be any more"
-        )
+        """Change a register, in a branch."""
+        if register in READ_ONLY:
+            raise TargetFault(f"{REGISTERS[register].name} cannot be written", Errno.EPERM)
+        self._branches.write_register(thread, register, value)
 
     def write_memory(self, thread: int, address: int, data: bytes) -> None:
-        """The past cannot be changed."""
-        raise TargetFault(
-            f"memory at {address:#010x} cannot be written: this is a recorded run, and it would not be any more"
-        )
+        """Change memory, in a branch."""
+        self._branches.write_memory(thread, address, data)
 
     # ---- documents and words ----------------------------------------------------------------------
 
@@ -149,27 +147,33 @@ class TimelineTarget:
 
     def thread_name(self, thread: int) -> str:
         """What a thread is called."""
-        return self.contexts.name(thread)
+        return self._scene.contexts.name(thread)
 
     def thread_state(self, thread: int) -> str:
         """What it does."""
-        return self.contexts.state(thread)
+        return self._scene.contexts.state(thread)
 
     def monitor(self, text: str) -> str:
         """Carry out a command in words."""
         self._begin()
-        return carry_out(self._talk, text)
+        words = text.split()
+        if words[:1] != ["branch"]:
+            return carry_out(self._scene.talk, text)
+        said = self._branches.carry_out([word for word in words[1:] if word != ANNOUNCE])
+        if ANNOUNCE in words:
+            self._scene.travel.announce()
+        return said
 
     def restart(self, arguments: Sequence[str]) -> Stop:
         """Go to the beginning, or to the place that the arguments name."""
-        self._travel.to(" ".join(arguments) or "start")
+        self._scene.travel.to(" ".join(arguments) or "start")
         return Stop(self.current_thread())
 
     def left(self) -> None:
         """Forget the debugger's catches, and how it wanted to step; its checkpoints may be of use to the next."""
-        self._travel.forget_catches()
-        self._stepper.forget()
-        self._stepper.scope = Scope.THREAD
+        self._scene.travel.forget_catches()
+        self._scene.stepper.forget()
+        self._scene.stepper.scope = Scope.THREAD
 
     def _begin(self) -> None:
         """Something begins that may take long."""

@@ -95,6 +95,21 @@ class Provenance(gdb.Command):
         return hex(int(value.address) & 0xFFFFFFFF) + " " + str(value.type.sizeof)
 
 
+class Branch(gdb.Command):
+    """branch [leave | save FILE]: what writing has opened: list, go back, keep as a trace."""
+
+    def __init__(self) -> None:
+        super().__init__("branch", gdb.COMMAND_RUNNING)
+
+    def invoke(self, argument: str, from_tty: bool) -> None:
+        """Called by gdb."""
+        self.dont_repeat()
+        if argument.strip() == "leave":
+            go("branch leave")
+        else:
+            gdb.write(ask("branch " + argument))
+
+
 class Checkpoint(gdb.Command):
     """checkpoint [NOTE]: remember this place; `restart N` comes back to it."""
 
@@ -212,6 +227,7 @@ def install() -> None:
         Going(name, words, text)
     Provenance("last-write", "last-write EXPRESSION: who changed it last, before here.")
     Provenance("next-write", "next-write EXPRESSION: who changes it next, from here on.")
+    Branch()
     Checkpoint()
     TickFunction()
     for command in ("stepi", "reverse-stepi"):

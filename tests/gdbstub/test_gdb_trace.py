@@ -196,11 +196,21 @@ def test_both_ends_of_history(gdb: Gdb, address: str) -> None:
     assert values(lines) == ["0", "0", "0"]
 
 
-def test_writing_to_the_past_is_refused(gdb: Gdb, address: str) -> None:
+def test_writing_to_the_past_opens_a_branch(gdb: Gdb, address: str) -> None:
     lines = said(
-        gdb, address, "break mix", "continue", "set var $eax = 5", "p $eax == 5", "p $tick > 0"
+        gdb,
+        address,
+        *("break mix", "continue", "set var $eax = 5", "p $eax", "stepi", "p $eax"),
+        *("p $tick", "monitor branch", "monitor branch leave", "maintenance flush register-cache"),
+        *("p $eax == 5", "p $tick"),
     )
-    assert values(lines)[-1] == "1"
+    assert (
+        "This is a branch now: the recorded run is as it was, and `monitor branch leave` goes back to it."
+        in lines
+    )
+    eax, still, ahead, before, tick = values(lines)
+    assert (eax, still, before) == ("5", "5", "0")
+    assert int(ahead) > int(tick)
 
 
 def test_the_same_words_from_every_version(address: str) -> None:

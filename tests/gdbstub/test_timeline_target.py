@@ -309,10 +309,57 @@ def test_programs_come_out_of_the_trace(target: TimelineTarget) -> None:
     assert target.document("libraries", "other") is None
 
 
-def test_the_past_is_not_written_to(target: TimelineTarget) -> None:
+def test_the_host_is_not_written_to(target: TimelineTarget) -> None:
     gdb = Dialogue(target)
-    assert b"eip cannot be written" in gdb.one(b"P8=00000000")
-    assert b"cannot be written" in gdb.one(b"Mc0100000,1:00")
+    assert b"E.only registers of a Guest" in gdb.one(b"P8=00000000")
+    assert b"E.only memory of a Guest" in gdb.one(b"Mc0004000,1:00")
+    stop_at(target, "mix")
+    assert gdb.one(b"P%x=0000000000000000" % NUMBER["tick"]) == b"E.tick cannot be written"
+    assert gdb.one(b"Mffc00000,1:00").startswith(b"E.")
+    assert gdb.one(b"M10,1:00").startswith(b"E.")
+    assert target.monitor("branch") == "  0  the recorded run\n"
+
+
+def test_writing_opens_a_branch_that_can_be_left(target: TimelineTarget) -> None:
+    gdb, recorded = Dialogue(target), target.timeline
+    stop_at(target, "mix")
+    tick, word = recorded.tick, symbol(recorded, "ticks")
+    gdb.ask(b"Z0,%x,1" % symbol(recorded, "timer_tick"))
+    assert gdb.one(b"P0=01000000") == b"OK"
+    assert gdb.one(b"M%x,4:78563412" % word) == b"OK"
+    assert gdb.one(b"P1=02000000") == b"OK"
+    assert target.timeline is not recorded
+    assert target.timeline.cpu.regs[:2] == (1, 2)
+    assert target.read_memory(USER, word, 4) == b"\x78\x56\x34\x12"
+    assert target.monitor("branch").count("\n") == 2
+    assert "3 edits" in target.monitor("branch")
+    # It is said once, and points hold on.
+    said, stop = gdb.ask(b"vCont;c")
+    assert b"branch" in bytes.fromhex(said[1:].decode())
+    assert stop.endswith(b"swbreak:;")
+    assert len(gdb.ask(b"bc")) == 1
+    target.monitor("branch leave")
+    assert target.timeline is recorded
+    assert recorded.tick == tick
+    assert gdb.one(b"vCont;c").endswith(b"swbreak:;")
+    gdb.session.close()
+    assert len(recorded.stops) == 0
+    with pytest.raises(TargetFault):
+        target.monitor("branch leave")
+
+
+def test_a_branch_is_kept_as_a_trace(target: TimelineTarget, tmp_path: Path) -> None:
+    gdb = Dialogue(target)
+    stop_at(target, "mix")
+    gdb.ask(b"P0=01000000")
+    tick = target.timeline.tick
+    for _ in range(5):
+        step(target, USER)
+    target.monitor(f"branch save {tmp_path / 'branch.lgt'}")
+    with timeline_of(tmp_path / "branch.lgt") as saved:
+        saved.go(tick)
+        assert saved.cpu.regs[0] == 1
+    target.monitor("branch leave")
 
 
 def test_stops_of_all_kinds_have_their_reasons(target: TimelineTarget) -> None:
@@ -402,7 +449,7 @@ def test_an_arrival_is_announced_once_and_moves_nothing(target: TimelineTarget) 
         gdb.ask(b"qRcmd," + b"seek --announce 50%".hex().encode())
         assert gdb.one(go).startswith(b"T00")
         assert target.timeline.tick == tick
-    assert target._stepper.scope is Scope.THREAD
+    assert target._scene.stepper.scope is Scope.THREAD
 
 
 def test_catches_stop_and_say_what_they_caught(target: TimelineTarget) -> None:
