@@ -129,6 +129,8 @@ class Tui:
         """Break off what is going on; at rest, say how to leave."""
         if self.engine.cancel():
             self.say("interrupted")
+            # What was dropped may have been a wish to see something: have a look.
+            self._submitted = self.engine.wish(self.wish)
         else:
             self.say("nothing is running; q leaves")
 

@@ -26,6 +26,7 @@ from tui.values import Snapshot, Wish
 Job: TypeAlias = Callable[[Desk], str | None]
 REPORT_NS = 40_000_000
 GROWTH_NS = 150_000_000
+_LABEL = 36
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +214,7 @@ class Engine:
 
     def _progress(self, tick: Tick) -> None:
         task = self._running
-        label = task.label if task is not None and task.label else "running"
+        label = clean(task.label)[:_LABEL] if task is not None and task.label else "running"
         self._report(Report(busy=f"{label}: tick {tick:,}"))
 
 

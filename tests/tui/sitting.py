@@ -158,6 +158,11 @@ class Sitting:
             quiet = quiet + 1 if at_rest else 0
 
     @property
+    def left(self) -> bool:
+        """Whether the screen has gone."""
+        return self._task.done()
+
+    @property
     def drawn(self) -> bool:
         return not self.tui.window.application._invalidated and self.feeder.written > 0
 
@@ -176,11 +181,15 @@ class Sitting:
         await self.settled()
 
     async def resize(self, columns: int, rows: int) -> None:
+        """Make the terminal another size, and wait until all is as it should be."""
+        await self.resize_at_once(columns, rows)
+        await self.settled()
+
+    async def resize_at_once(self, columns: int, rows: int) -> None:
         """Make the terminal another size."""
         self.size = Size(rows, columns)
         self.screen.resize(rows, columns)
         self.tui.window.application._on_resize()
-        await self.settled()
 
     # ---- looking ------------------------------------------------------------------------------------
 
