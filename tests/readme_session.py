@@ -59,6 +59,6 @@ def comparable(text: str) -> str:
 
 
 if __name__ == "__main__":
-    for path in map(Path, sys.argv[1:] or [README]):
+    for path in [Path(name) for name in sys.argv[1:]] or [README]:
         text = replayed(path.read_text(encoding="utf-8"), path.parent.glob("*.lgt"))
         path.write_text(text, encoding="utf-8")

@@ -17,6 +17,7 @@ from hostvm.world import TIMER_VECTOR
 from replay import passage
 from replay.bookmarks import Bookmark
 from replay.branch import BadEdit, Branch, branch, future, set_memory, set_register
+from replay.edited_world import EditedWorld
 from replay.event_store import EventStore, Position
 from replay.events import ClockReading, DebuggerWrite, Event, HostInterrupt
 from replay.index import index
@@ -94,6 +95,7 @@ def test_a_branch_that_follows_the_parents_own_future_is_the_parent(
         assert child.tick == goal
         assert child.machine.digest() == expected[goal]
     child.go(parent.end_tick)
+    assert isinstance(child.frontier.world, EditedWorld)
     assert not child.frontier.world.parted or share == 1
     assert events_in(child.store) == events_in(parent.store)
     assert parent.reader.end is not None
@@ -387,6 +389,7 @@ def test_interrupts_placed_far_apart_all_come_whatever_became_of_the_log(
     taken = [e.tick for e in events_in(child.store) if isinstance(e, HostInterrupt)]
     for one in placed:
         assert any(one.tick <= tick < one.tick + 3000 for tick in taken)
+    assert isinstance(child.frontier.world, EditedWorld)
     assert child.frontier.world.parted
 
 
