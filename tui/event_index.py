@@ -24,6 +24,7 @@ from replay.events import DeviceCompletion, Event, Kind
 
 CONSOLE_KEPT = 4 << 20
 _NONE = 255
+_DENSITIES_KEPT = 64
 _INTERRUPTS = frozenset({Kind.HOST_INTERRUPT, Kind.HOST_WOKEN, Kind.HOST_TURN_INTERRUPT})
 
 
@@ -75,6 +76,7 @@ class EventIndex:
         self._console_ticks: list[int] = []
         self._console_ends: list[int] = []
         self._console = bytearray()
+        self._densities: dict[tuple[Lane, int, int, int], tuple[int, ...]] = {}
         self._matching: tuple[frozenset[Kind], int | None, int, npt.NDArray[np.int64]] | None = None
 
     def __len__(self) -> int:
@@ -97,6 +99,7 @@ class EventIndex:
         for event in self._store.chunk(self._next_chunk).events:
             self._add(event)
         self._next_chunk += 1
+        self._densities.clear()
 
     def _add(self, event: Event) -> None:
         kind, number = kind_of(event), number_of(event)
@@ -132,6 +135,14 @@ class EventIndex:
 
     def density(self, lane: Lane, first: int, last: int, columns: int) -> tuple[int, ...]:
         """Events of a lane in each of `columns` equal parts of the ticks first..last."""
+        wanted = lane, first, last, columns
+        if len(self._densities) > _DENSITIES_KEPT:
+            self._densities.clear()
+        if wanted not in self._densities:
+            self._densities[wanted] = self._density(lane, first, last, columns)
+        return self._densities[wanted]
+
+    def _density(self, lane: Lane, first: int, last: int, columns: int) -> tuple[int, ...]:
         if not self._ticks or columns < 1:
             return (0,) * max(columns, 0)
         ticks = np.frombuffer(self._ticks, dtype=np.uint64)

@@ -16,6 +16,7 @@ from tests.bench import (
     start,
     time_travel,
     trace_size,
+    tui,
 )
 from tests.bench.figures import Figure, Result, as_json, table
 
@@ -29,6 +30,7 @@ FIGURES: tuple[Figure, ...] = (
     *peak_memory.FIGURES,
     *linux.FIGURES,
     *time_travel.FIGURES,
+    *tui.FIGURES,
 )
 
 

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 import replay
+from tests.tui.moments import fatal
 from tests.tui.sitting import RACE
 from tui.arrangement import SCREENS
 from tui.panes import PANES, View
@@ -20,20 +21,19 @@ from tui.text import Line, plain
 from tui.values import Snapshot, Wish
 
 FOLDER = Path(__file__).parent / "goldens"
-FATAL = 1_357_114
 SIZES = ((78, 14), (44, 9))
 SCREEN_SIZES = ((80, 23), (160, 48))
 
 
 @cache
-def moment(tick: int = FATAL) -> Snapshot:
+def moment() -> Snapshot:
     """The moment, with what changed in the tick before it."""
     with replay.open(RACE) as timeline:
         camera = Camera(timeline)
         while not camera.index.whole:
             camera.index.grow()
         camera.sources.read()
-        timeline.seek(tick - 1)
+        timeline.seek(fatal() - 1)
         wish = Wish(columns=67, rows=40)
         before = camera.take(wish)
         timeline.step(replay.Unit.TICK)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import io
+import shutil
+import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -80,7 +82,12 @@ class Sitting:
     """A user at a Tui on a trace."""
 
     def __init__(
-        self, trace: Path, columns: int, rows: int, kept: Kept = NOTHING_KEPT, **options: Any
+        self,
+        trace: Path | Timeline,
+        columns: int,
+        rows: int,
+        kept: Kept = NOTHING_KEPT,
+        **options: Any,
     ) -> None:
         self.size = Size(rows, columns)
         self.screen = pyte.Screen(columns, rows)
@@ -94,7 +101,7 @@ class Sitting:
             default_color_depth=ColorDepth.DEPTH_4_BIT,
             enable_cpr=False,
         )
-        self.timeline = Timeline(TraceReader(trace))
+        self.timeline = trace if isinstance(trace, Timeline) else self._opened(trace)
         self.tui = Tui(
             self.timeline,
             theme=options.pop("theme", Theme.DARK),
@@ -103,6 +110,11 @@ class Sitting:
             terminal_output=output,
             **options,
         )
+
+    def _opened(self, trace: Path) -> Timeline:
+        # Bookmarks lie beside a trace: they shall not lie beside a shipped one.
+        folder = self._stack.enter_context(tempfile.TemporaryDirectory())
+        return Timeline(TraceReader(shutil.copy(trace, folder)))
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.ensure_future(self.tui.window.run_async(self.tui.begin))

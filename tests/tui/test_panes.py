@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hostvm.x86 import Eflags
-from tests.tui.goldens import FATAL, FOLDER, drawn, moment, pictures
+from tests.tui.goldens import FOLDER, drawn, moment, pictures
 from tui.arrangement import SCREENS, exchanged, place, resized
 from tui.code_view import branch_taken
 from tui.focus import beside
@@ -112,7 +112,7 @@ def test_ascii_glyphs_are_enough_for_every_pane() -> None:
 
 
 def test_the_pane_of_interrupts_shows_the_window_and_where_in_it_one_stands() -> None:
-    text = drawn(PANES["irq"].draw(moment(FATAL), 100, 20, View()))
+    text = drawn(PANES["irq"].draw(moment(), 100, 20, View()))
     assert "no noirq window" in text
 
 

@@ -15,6 +15,7 @@ import pexpect
 import pyte
 import pytest
 
+from tests.tui.moments import fatal, last
 from tests.tui.sitting import RACE
 
 pytestmark = pytest.mark.needs_terminal
@@ -111,7 +112,7 @@ def test_a_resize_is_followed_at_once(terminal: Terminal) -> None:
     terminal.child.setwinsize(40, 150)
     terminal.sees("Registers")
     terminal.until(
-        lambda: any(line.rstrip().endswith("1,467,687") for line in terminal.screen.display)
+        lambda: any(line.rstrip().endswith(f"{last():,}") for line in terminal.screen.display)
     )
     terminal.screen.resize(24, 80)
     terminal.child.setwinsize(24, 80)
@@ -181,8 +182,8 @@ def test_a_crash_leaves_the_terminal_as_it_was_and_shows_the_traceback(tmp_path:
 def test_a_session_is_kept_and_can_be_forgotten(tmp_path: Path) -> None:
     first = Terminal(tmp_path)
     first.sees("tick 0/")
-    first.send(":seek 1357114\r")
-    first.sees("tick 1,357,114")
+    first.send(f":seek {fatal()}\r")
+    first.sees(f"tick {fatal():,}")
     first.send(":break lguest_iret\r")
     first.sees("stop 1")
     first.send("\x1bOQ")
@@ -190,14 +191,14 @@ def test_a_session_is_kept_and_can_be_forgotten(tmp_path: Path) -> None:
     first.send("q")
     assert first.ended() == 0
     second = Terminal(tmp_path)
-    second.sees("tick 1,357,114")
+    second.sees(f"tick {fatal():,}")
     second.sees("IDT")
     second.send(":info b\r")
     second.sees("break lguest_iret")
     second.send("q")
     assert second.ended() == 0
     third = Terminal(tmp_path, "--fresh", "--theme", "light", "--seek", "50%")
-    third.sees("tick 733,843")
+    third.sees(f"tick {last() // 2:,}")
     third.send("q")
     assert third.ended() == 0
 
