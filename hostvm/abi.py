@@ -78,9 +78,10 @@ class Abi:
     """One generation.
 
     `regs_order` is how registers lie in `struct lguest_regs`. `hypercall_registers` gives call number and arguments in
-    order; word i of a ring slot is argument `slot_order[i]`. `forbidden_gpte` are flags that a Guest's page table entry
-    must not have. `checks_switcher_first`: addresses in the Switcher's range are turned down before any table is looked
-    at. `checks_directory_always`: a Guest's directory entry is vetted at each fault, not only when the shadow has none.
+    order; word i of a ring slot is argument `slot_order[i]`. `forbidden_gpte` are flags that a Guest's page table
+    entry must not have. `vmcall`: that instruction is taken for a hypercall (vmcall.py). `checks_switcher_first`:
+    addresses in the Switcher's range are turned down before any table is looked at. `checks_directory_always`: a
+    Guest's directory entry is vetted at each fault, not only when the shadow has none.
     """
 
     name: str
@@ -221,7 +222,8 @@ _2_6_37 = replace(
     data=LAYOUT_2_6_32,
     translation=Translation.HOST_TABLES,
     vmcall=True,
-    refused="its Host builds the Guest's first page tables and rewrites vmcall, which this one does not",
+    first_root_is_chosen=False,
+    port_read_by_width=False,
 )
 _2_6_32 = replace(
     _2_6_37,

@@ -8,6 +8,9 @@ itself faulted while it loaded the Guest's registers; nobody can have a handler 
 Vectors of 32 and above are taken for real interrupts, whatever raised them. So a system call whose gate may not go
 straight into the Guest, an interrupt gate say, does nothing at all: upstream's behaviour in these generations.
 
+For some generations an undefined opcode, or a protection fault that no port instruction caused, may be a hypercall by
+`vmcall` (vmcall.py).
+
 Source: lguest, drivers/lguest/x86/core.c (lguest_arch_handle_trap). Read next: interrupts_and_traps.py.
 """
 
@@ -21,6 +24,7 @@ from hostvm.gates import FIRST_EXTERNAL_VECTOR
 from hostvm.interrupts_and_traps import deliver_trap
 from hostvm.printf import signed
 from hostvm.switcher import LGUEST_TRAP_ENTRY
+from hostvm.vmcall import rewrite_vmcall
 from hostvm.x86 import Vector
 
 if TYPE_CHECKING:
@@ -29,7 +33,7 @@ if TYPE_CHECKING:
 VECTORS = 256
 
 # Plain integers: this is compared on every exit.
-_PF, _GP, _NM = int(Vector.PF), int(Vector.GP), int(Vector.NM)
+_PF, _GP, _NM, _UD = int(Vector.PF), int(Vector.GP), int(Vector.NM), int(Vector.UD)
 
 
 def handle_trap(guest: Lguest, cr2: int) -> None:
@@ -59,7 +63,10 @@ def _repaired(guest: Lguest, vector: int, cr2: int) -> bool:
         if guest.data.address is not None and not guest.data.put(guest.data.layout.cr2, cr2):
             raise GuestKilled("Writing cr2")
     elif vector == _GP:
-        return not guest.regs.errcode and emulate_insn(guest)
+        skipped = not guest.regs.errcode and emulate_insn(guest)
+        return skipped or (guest.abi.vmcall and rewrite_vmcall(guest))
+    elif vector == _UD:
+        return guest.abi.vmcall and rewrite_vmcall(guest)
     elif vector == _NM:
         return not guest.ts
     return False

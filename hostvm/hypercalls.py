@@ -1,9 +1,9 @@
 """Hypercalls: what the Guest kernel asks of its Host.
 
-They come in two ways. A direct one is `int $0x1f` with the call in registers. Queued ones stand in a ring of 64 slots
-in the shared page and wait until a direct one comes; the ring is then done first, in the order of a cursor that never
-starts again. If a queued call notifies the Launcher, everything stops there: the Launcher comes first, and the rest of
-the ring and the direct call are done when the Host returns to them.
+They come in two ways. A direct one is `int $0x1f`, or what became one (vmcall.py), with the call in registers. Queued
+ones stand in a ring of 64 slots in the shared page and wait until a direct one comes; the ring is then done first, in
+the order of a cursor that never starts again. If a queued call notifies the Launcher, everything stops there: the
+Launcher comes first, and the rest of the ring and the direct call are done when the Host returns to them.
 
 The very first hypercall must be LGUEST_INIT, which names the shared page.
 
@@ -111,7 +111,7 @@ def _initialize(guest: Lguest, args: Args) -> None:
     guest.noirq_end = data.get(layout.noirq_end) or 0
     write_timestamp(guest)
     _share_tables(guest)
-    _clear_all(guest)
+    clear_all_tables(guest)
 
 
 def _share_tables(guest: Lguest) -> None:
@@ -125,7 +125,8 @@ def _share_tables(guest: Lguest) -> None:
     tables.set_kernel_address(kernel_address)
 
 
-def _clear_all(guest: Lguest) -> None:
+def clear_all_tables(guest: Lguest) -> None:
+    """Forget every mapping in every shadow; the kernel's stack is mapped again at once."""
     guest.tables.release_all()
     pin_stack_pages(guest)
 
@@ -173,7 +174,7 @@ def _new_pgtable(guest: Lguest, args: Args) -> None:
 
 def _flush_tlb(guest: Lguest, args: Args) -> None:
     if args[1]:
-        _clear_all(guest)
+        clear_all_tables(guest)
     else:
         guest.tables.flush_user()
 
@@ -235,4 +236,4 @@ class CallTable:
         }
 
 
-__all__ = ["POWEROFF_MESSAGE", "CallTable", "do_hypercalls"]
+__all__ = ["POWEROFF_MESSAGE", "CallTable", "clear_all_tables", "do_hypercalls"]

@@ -1,10 +1,10 @@
 """What a kernel file says of itself: which Linux it is, of which generation of lguest, and whether it can run here.
 
 Nothing in a kernel names its generation of lguest. But (i) its banner names its version, and (ii) `struct lguest_data`
-lies in its data, filled in as far as the compiler could: 64 slots marked free, the timer's interrupt blocked, where the
-kernel begins, the system call's vector. That pattern does not come about by chance, tells the layouts apart, and is
-missing in a kernel that was built without lguest. A bzImage is looked into likewise; one whose compression Python does
-not have is believed by its version.
+lies in its data, filled in as far as the compiler could: 64 slots marked free, the timer's interrupt blocked or all of
+them, where the kernel begins, the system call's vector. That pattern does not come about by chance, tells the layouts
+apart, and is missing in a kernel that was built without lguest. A bzImage is looked into likewise; one whose
+compression Python does not have is believed by its version.
 
 What cannot work is said before anything runs: no lguest Guest, page tables of three levels, 64 bits. Kernels that are
 not Linux need no banner; where their code begins as a Guest's does, they are taken for the usual generation.
@@ -32,13 +32,18 @@ from hostvm.lguest_data import RING_SLOTS, DataLayout
 LARGEST_KERNEL = 256 << 20
 _NUMBER = re.compile(rb"(\d{1,3}(?:\.\d{1,4}){1,3})")
 _BANNER = re.compile(rb"Linux version " + _NUMBER.pattern)
-# irq_enabled, blocked_interrupts with the timer's bit, then nothing up to the ring.
-_SHARED_DATA = re.compile(rb"\0{4}\x01\0{3}\0{12}(?:\0{4})?\xff{%d}(?!\xff)" % RING_SLOTS)
+# irq_enabled, blocked_interrupts with the timer's bit or all, then nothing up to the ring.
+_SHARED_DATA = re.compile(
+    rb"\0{4}(?:\x01\0{3}|\xff{4})\0{12}(?:\0{4})?\xff{%d}(?!\xff)" % RING_SLOTS
+)
+_BLOCKED_AT_FIRST = (1, 0xFFFFFFFF)
+_LONGEST_WINDOW = 256
 _SYSCALL_VECTOR = 0x80
 # Only a kernel that prints entries of the upper level has this text.
 _PAE_TEXT = b"*pdpt = "
 # The first hypercall, LGUEST_INIT, soon after its number went into eax.
 _FIRST_HYPERCALL = re.compile(rb"\xb8\x01\0{3}.{0,40}?(?:\xcd\x1f|\x0f\x01\xc1)", re.DOTALL)
+_FIRST_BY_INT = re.compile(rb"\xb8\x01\0{3}[\xba\xbb].{4}\xcd\x1f", re.DOTALL)
 _FIRST_OF_GENERATION: tuple[tuple[tuple[int, ...], str], ...] = (
     ((2, 6, 23), "2.6.23"),
     ((2, 6, 24), "2.6.24"),
@@ -111,7 +116,14 @@ def _detect(name: str, version: _Version | None, parts: list[bytes]) -> str:
         )
     if not layouts or GENERATIONS[usual].data in layouts:
         return usual
-    return next(each.name for each in GENERATIONS.values() if each.data in layouts)
+    return _by_layout(layouts, parts)
+
+
+def _by_layout(layouts: list[DataLayout], parts: list[bytes]) -> str:
+    """Of generations that share a layout the last; of those with `vmcall` the first, unless it begins with `int`."""
+    fitting = [each for each in GENERATIONS.values() if each.data in layouts]
+    by_vmcall = fitting[0].vmcall and not any(map(_FIRST_BY_INT.search, parts))
+    return fitting[0 if by_vmcall else -1].name
 
 
 def _by_version(name: str, version: _Version | None) -> str | None:
@@ -163,8 +175,8 @@ def _is_shared_data(part: bytes, at: int, layout: DataLayout) -> bool:
 
     return (
         not any(part[at + layout.hcalls : at + layout.noirq_start])
-        and 0 < word(layout.noirq_end) - word(layout.noirq_start) < 64
-        and word(layout.blocked_interrupts) == 1
+        and 0 <= word(layout.noirq_end) - word(layout.noirq_start) < _LONGEST_WINDOW
+        and word(layout.blocked_interrupts) in _BLOCKED_AT_FIRST
         and word(layout.syscall_vec) == _SYSCALL_VECTOR
     )
 

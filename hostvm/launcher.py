@@ -2,8 +2,10 @@
 
 The kernel is a 32-bit ELF file, loaded where its physical addresses say, or a bzImage, which unpacks itself in the
 Guest. From the top of memory downwards lie the initial ramdisk and, for the older generations, page tables that map
-each address to itself; from 3.2 on the Host does without. At `memory`, just above what the Guest takes for its own, is
-the page that describes devices, and behind it are their rings, so the Host lets the Guest go further than it was told.
+each address to itself; from 3.2 on the Host does without. (In 2.6.30 to 2.6.37 the Host made them, out of the boot
+parameters, in the same place and before the Guest ran; so here the Launcher does it for both.) At `memory`, just above
+what the Guest takes for its own, is the page that describes devices, and behind it are their rings, so the Host lets
+the Guest go further than it was told.
 
 Whatever the user's files contain, the outcome is a loaded Guest or a `ConfigurationError` of one line.
 
@@ -31,6 +33,8 @@ from hostvm.launcher_abi import (
     BZIMAGE_LOAD_ADDRESS,
     COMMAND_LINE,
     COMMAND_LINE_SIZE,
+    KERNEL_OFFSET,
+    BootProtocol,
     boot_protocol,
     bzimage_reach,
     pack_boot_params,
@@ -42,6 +46,7 @@ from hostvm.x86 import PAGE_SHIFT, PAGE_SIZE, Pte
 
 DEFAULT_MEMORY = 64 << 20
 _ENTRIES = PAGE_SIZE // 4
+_OFFSET_SLOT = KERNEL_OFFSET >> 22
 _IDENTITY_FLAGS = Pte.P | Pte.RW | Pte.US
 
 
@@ -63,7 +68,7 @@ class GuestConfig:
 
 @dataclass(frozen=True, slots=True)
 class LoadedGuest:
-    """A Guest ready to run. `pgdir` is the page directory that the Launcher made, where it makes one.
+    """A Guest ready to run. `pgdir` is the page directory that was made for it, in generations that have one.
 
     `pfn_limit` is the number of guest-physical pages that the Guest may name, its device pages included.
     """
@@ -102,7 +107,7 @@ def load_guest(memory: PhysicalMemory, base: HostPhysical, config: GuestConfig) 
     line = _command_line(config)
     kernel = _read_kernel(config)
     initrd_start = _initrd_start(config)
-    tables = _identity_tables(config.memory, initrd_start) if protocol.page_tables else []
+    tables = _first_tables(protocol, config.memory, initrd_start)
     free_end = min((address for address, _ in tables), default=initrd_start)
     _check_fit(config, kernel, free_end)
     page = _device_page(config, abi)
@@ -186,8 +191,10 @@ def _check_fit(config: GuestConfig, kernel: _Kernel, free_end: int) -> None:
         )
 
 
-def _identity_tables(memory: int, end: int) -> list[tuple[int, bytes]]:
+def _first_tables(protocol: BootProtocol, memory: int, end: int) -> list[tuple[int, bytes]]:
     """Page directory and page tables, at and below `end`, that map all memory to itself; the directory is first."""
+    if not protocol.page_tables:
+        return []
     pages = memory >> PAGE_SHIFT
     count = -(-pages // _ENTRIES)
     directory = end - PAGE_SIZE
@@ -196,6 +203,9 @@ def _identity_tables(memory: int, end: int) -> list[tuple[int, bytes]]:
     packed = struct.pack(f"<{pages}I", *entries)
     tables = [first + index * PAGE_SIZE for index in range(count)]
     slots = struct.pack(f"<{count}I", *(table | _IDENTITY_FLAGS for table in tables))
+    if protocol.tables_at_offset:
+        again = slots[: (_ENTRIES - _OFFSET_SLOT) * 4]
+        slots = slots.ljust(_OFFSET_SLOT * 4, b"\0")[: _OFFSET_SLOT * 4] + again
     return [(directory, slots), (first, packed)]
 
 

@@ -20,6 +20,7 @@ from hostvm.x86 import PAGE_SIZE
 BOOT_PARAMS = 0x0000
 COMMAND_LINE = 0x1000
 COMMAND_LINE_SIZE = 2048
+KERNEL_OFFSET = 0xC0000000
 
 BZIMAGE_MAGIC_AT = 0x202
 BZIMAGE_MAGIC = b"HdrS"
@@ -56,11 +57,15 @@ _E820_RAM = 1
 
 @dataclass(frozen=True, slots=True)
 class BootProtocol:
-    """Which fields of the boot parameters the Launcher of a generation sets, and whether it makes page tables."""
+    """Which fields of the boot parameters the Launcher of a generation sets, and what page tables a Guest begins with.
+
+    `page_tables` map all memory to itself; `tables_at_offset`: and at KERNEL_OFFSET once more.
+    """
 
     has_version: bool
     has_kernel_alignment: bool
     page_tables: bool
+    tables_at_offset: bool
 
 
 def boot_protocol(abi: Abi) -> BootProtocol:
@@ -68,7 +73,9 @@ def boot_protocol(abi: Abi) -> BootProtocol:
     return BootProtocol(
         has_version=abi.translation != Translation.LAUNCHER_TABLES_AT_OFFSET,
         has_kernel_alignment=abi.translation == Translation.LINEAR,
-        page_tables=abi.translation == Translation.LAUNCHER_TABLES_IDENTITY,
+        page_tables=abi.translation
+        in (Translation.LAUNCHER_TABLES_IDENTITY, Translation.HOST_TABLES),
+        tables_at_offset=abi.translation == Translation.HOST_TABLES,
     )
 
 
@@ -136,6 +143,7 @@ __all__ = [
     "BZIMAGE_LOAD_ADDRESS",
     "COMMAND_LINE",
     "COMMAND_LINE_SIZE",
+    "KERNEL_OFFSET",
     "BootProtocol",
     "boot_protocol",
     "bzimage_payload",

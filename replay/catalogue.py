@@ -44,6 +44,16 @@ SHIPPED: Mapping[str, ShippedGuest] = MappingProxyType(
             options=_KESTREL_OPTIONS,
             abi="2.6.27",
         ),
+        "kestrel-2.6.32": ShippedGuest(
+            summary="the same for lguest as of Linux 2.6.32: hypercalls by vmcall",
+            options=_KESTREL_OPTIONS,
+            abi="2.6.32",
+        ),
+        "kestrel-2.6.37": ShippedGuest(
+            summary="the same for lguest as of Linux 2.6.37",
+            options=_KESTREL_OPTIONS,
+            abi="2.6.37",
+        ),
         "kestrel-no-window": ShippedGuest(
             summary="kestrel with a bug: interrupts may hit it in the middle of its iret",
             options=_KESTREL_OPTIONS,

@@ -1,6 +1,6 @@
 """Whole boots of kestrel with a disk, from power-on to its last instruction: all that is promised of a recording.
 
-Both generations, in each kind of World. The disk makes the World answer, and leaves something in the devices' state.
+Three generations, in each kind of World. The disk makes the World answer, and leaves something in the devices' state.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from replay.session import ReplayWorld, Session
 from replay.worlds import HostWorld, VirtualWorld
 from tests.replay.recorded import events_of, record_hello, verify
 
-KERNELS = ("kestrel", "kestrel-2.6.27")
+KERNELS = ("kestrel", "kestrel-2.6.27", "kestrel-2.6.32")
 LINE = "hz=5000 -- 1"
 # By a clock on the wall a short period may pass before the FPU has been given to a program: then nobody gets on.
 CALM = "hz=500 -- 1"
@@ -164,7 +164,8 @@ def test_the_same_seed_makes_the_same_trace_and_another_seed_another(
     files = [tmp_path / name for name in ("a.lgt", "b.lgt", "c.lgt")]
     for path, seed in zip(files, (5, 5, 6), strict=True):
         record_hello(path, world(seed), config=config(kernel))
-    assert files[0].read_bytes() == files[1].read_bytes()
+    # Not byte for byte: a slow computer closes a chunk each second.
+    assert list(events_of(files[0])) == list(events_of(files[1]))
     assert list(events_of(files[0])) != list(events_of(files[2]))
     verify(files[2])
 

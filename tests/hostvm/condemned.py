@@ -31,7 +31,7 @@ from tests.hostvm.devices.device_guest import (
 )
 from tests.hostvm.devices.driver import INDIRECT, NEXT, OUT, WRITE, block_head
 
-OLD, NEW, NEWEST = ("2.6.24", "2.6.27"), ("3.2",), ("3.10",)
+OLD, NEW, NEWEST = ("2.6.24", "2.6.27"), ("2.6.32", "2.6.37", "3.2"), ("3.10",)
 EARLIER = OLD + NEW
 ALL = EARLIER + NEWEST
 WITH_DEVICES = ("2.6.27", *NEW, *NEWEST)
@@ -386,6 +386,7 @@ def _block_request(kind: int, sector: int, *pieces: tuple[int, int, int]) -> Cal
 
 
 def _finalized_twice(program: Condemned) -> None:
+    program.find_devices()
     program.start(CONSOLE.address)
     program.call(Call.NOTIFY, CONSOLE.address)
     program.call(Call.NOTIFY, CONSOLE.address)

@@ -21,17 +21,26 @@ def names(abi: Abi) -> str:
 
 
 def test_the_generations_that_the_host_carries_out_are_these() -> None:
-    assert [abi.name for abi in SUPPORTED] == ["2.6.24", "2.6.27", "3.2", "3.10"]
+    assert [abi.name for abi in SUPPORTED] == [
+        "2.6.24",
+        "2.6.27",
+        "2.6.32",
+        "2.6.37",
+        "3.2",
+        "3.10",
+    ]
 
 
-@pytest.mark.parametrize("name", ["2.6.23", "2.6.32", "2.6.37"])
+@pytest.mark.parametrize("name", ["2.6.23"])
 def test_a_generation_that_is_not_complete_is_refused_with_its_reason(name: str) -> None:
     with pytest.raises(ConfigurationError, match=f"lguest {name} is not supported: its .*3.2"):
         generation(name)
 
 
 def test_an_unknown_generation_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ConfigurationError, match=r"'4\.14'; there are 2\.6\.24, 2\.6\.27, 3\.2"):
+    with pytest.raises(
+        ConfigurationError, match=r"'4\.14'; there are 2\.6\.24, 2\.6\.27, 2\.6\.32"
+    ):
         generation("4.14")
 
 

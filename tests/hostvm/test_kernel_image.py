@@ -12,7 +12,7 @@ import pytest
 
 from hostvm.abi import GENERATIONS
 from hostvm.errors import ConfigurationError
-from hostvm.kernel_image import inspect_kernel, linux_version
+from hostvm.kernel_image import KernelFacts, inspect_kernel, linux_version
 from hostvm.lguest_data import RING_SLOTS, DataLayout
 from hostvm.switcher import shipped_image
 from tests.hostvm.test_launcher import elf
@@ -90,6 +90,17 @@ def test_the_generation_follows_from_the_version(version: str, abi: str) -> None
 
 def test_data_of_another_layout_says_more_than_the_version() -> None:
     assert inspect_kernel("file", linux("3.2.65", layout="2.6.32")).abi == "2.6.32"
+
+
+@pytest.mark.parametrize("abi", ["2.6.27", "2.6.32", "2.6.37", "3.2"])
+def test_a_kernel_that_is_not_linux_is_known_by_its_data_and_its_first_hypercall(abi: str) -> None:
+    image = shipped_image("kestrel.elf" if abi == "3.2" else f"kestrel-{abi}.elf").image
+    assert inspect_kernel("file", image) == KernelFacts("", abi)
+
+
+@pytest.mark.parametrize("name", ["hello.elf", "kestrel-no-window.elf", "kestrel-short-window.elf"])
+def test_the_other_shipped_kernels_are_of_the_usual_generation(name: str) -> None:
+    assert inspect_kernel("file", shipped_image(name).image).abi == "3.2"
 
 
 def test_what_the_user_says_is_believed() -> None:

@@ -1,4 +1,4 @@
-"""kestrel on the machine: both generations boot, processes keep apart, and a user's program is init."""
+"""kestrel on the machine: all generations boot, processes keep apart, and a user's program is init."""
 
 from __future__ import annotations
 
@@ -26,7 +26,12 @@ from tests.hostvm.quiet_world import QuietWorld, machine_of
 from tests.hostvm.user_programs import compiled, exit_with, newc, program
 
 GUEST = Path(__file__).parents[2] / "hostvm" / "guest"
-IMAGES = {"3.2": "kestrel.elf", "2.6.27": "kestrel-2.6.27.elf"}
+IMAGES = {
+    "3.2": "kestrel.elf",
+    "2.6.27": "kestrel-2.6.27.elf",
+    "2.6.32": "kestrel-2.6.32.elf",
+    "2.6.37": "kestrel-2.6.37.elf",
+}
 GENERATIONS = tuple(IMAGES)
 LONGEST = Tick(20_000_000)
 MEMORY = 8 << 20
@@ -129,13 +134,14 @@ def test_the_generations_differ_in_how_the_guest_asks_and_not_in_what_it_does() 
         lines = usual_run(abi).console.splitlines()
         return sorted(line for line in lines if not line.startswith(b"kestrel:"))
 
-    assert outcome("3.2") == outcome("2.6.27")
+    assert outcome("3.2") == outcome("2.6.37") == outcome("2.6.32") == outcome("2.6.27")
     calls = {abi: usual_run(abi).observations for abi in GENERATIONS}
     numbers = {
         abi: {o.number for o in seen if isinstance(o, Hypercall)} for abi, seen in calls.items()
     }
     assert numbers["3.2"] - numbers["2.6.27"] == {LOAD_GDT_ENTRY, SEND_INTERRUPTS}
     assert numbers["2.6.27"] - numbers["3.2"] == {LOAD_GDT}
+    assert numbers["2.6.32"] == numbers["2.6.37"] == numbers["3.2"]
 
 
 @both

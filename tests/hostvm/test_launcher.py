@@ -10,11 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hostvm.abi import generation
 from hostvm.devices.config import RngConfig
 from hostvm.devices.descriptor_page import lay_out_devices
 from hostvm.elf_image import SymbolTable, parse_elf
 from hostvm.errors import ConfigurationError
-from hostvm.launcher import GuestConfig, LoadedGuest, load_guest
+from hostvm.launcher import GuestConfig, LoadedGuest, _first_tables, load_guest
+from hostvm.launcher_abi import boot_protocol
 from hostvm.memory import PhysicalMemory
 from hostvm.memory_map import GUEST_AREA, guest_slice_size
 from hostvm.switcher import shipped_image
@@ -124,6 +126,25 @@ def test_older_generations_have_no_kernel_alignment_but_page_tables() -> None:
     words = struct.unpack("<2048I", entries)
     assert words[:1536] == tuple(page << 12 | 7 for page in range(1536))
     assert not any(words[1536:])
+
+
+@pytest.mark.parametrize("abi", ["2.6.32", "2.6.37"])
+def test_later_tables_have_all_memory_at_the_kernels_addresses_too(abi: str) -> None:
+    initrd = bytes(5000)
+    loaded, memory = load(GuestConfig(KERNEL, memory=6 * MIB, abi=abi, initrd=initrd))
+    assert loaded.pgdir == 6 * MIB - 8192 - 4096
+    assert memory.read(BASE + 0x230, 4) == bytes(4)
+    directory = struct.unpack("<1024I", memory.read(BASE + loaded.pgdir, 4096))
+    assert {slot for slot, entry in enumerate(directory) if entry} == {0, 1, 768, 769}
+    assert directory[:2] == directory[768:770]
+    (second,) = struct.unpack("<I", memory.read(BASE + (directory[1] & ~0xFFF), 4))
+    assert second == 4 * MIB | 7
+
+
+def test_tables_for_more_memory_than_the_kernels_addresses_end_with_the_directory() -> None:
+    protocol = boot_protocol(generation("2.6.32"))
+    (directory, slots), _ = _first_tables(protocol, 2048 * MIB, 2048 * MIB)
+    assert (directory, len(slots)) == (2048 * MIB - 4096, 4096)
 
 
 def test_page_tables_lie_below_the_initrd() -> None:

@@ -46,12 +46,12 @@ lguest_\name:
 
         operation popf
         movl    %eax, IRQ_ENABLED
-#if LGUEST_GENERATION == 302
+#if LGUEST_GENERATION >= 232
         testl   %eax, lguest_data + LGUEST_DATA_irq_pending
         jz      1f
         movl    $0, lguest_data + LGUEST_DATA_irq_pending
         movl    $LHCALL_SEND_INTERRUPTS, %eax
-        int     $LGUEST_TRAP_ENTRY
+        SEND_INTERRUPTS_INSN
 1:
 #endif
         ret

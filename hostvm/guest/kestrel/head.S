@@ -8,8 +8,9 @@
  * On entry: ring 1, %esi = physical address of the boot parameters, no stack.
  *   (i)   startup_32: clear the bss, bring boot parameters and command line to safety, look for whom we boot;
  *   (ii)  lguest_entry: say hello to the Host, which will not accept any other hypercall before;
- *   (iii) have the first megabytes mapped at PAGE_OFFSET as well. Here the generations differ: in the older one the
- *         Launcher has made page tables, and we find out where and add to them; in the newer one we make our own;
+ *   (iii) have the first megabytes mapped at PAGE_OFFSET as well. Here the generations differ: in the oldest one the
+ *         Launcher has made page tables, and we find out where and add to them; in the next two the Host has made
+ *         them, and they are complete; in the newest one we make our own;
  *   (iv)  take a stack and go up to the C code at PAGE_OFFSET.
  *
  * Read next: main.c. Source: Linux, arch/x86/kernel/head_32.S and lguest's part of it (the steps; the text is ours).
@@ -65,7 +66,7 @@ bad_subarch:
 lguest_entry:
         movl    $LHCALL_LGUEST_INIT, %eax
         movl    $phys(lguest_data), %HCALL_ARG1
-        int     $LGUEST_TRAP_ENTRY
+        HCALL_INSN
 
 #if LGUEST_GENERATION == 206
 
@@ -76,7 +77,7 @@ copy_directory:
         movl    $COPIED_ENTRIES, %ecx
         rep     movsl
 
-#else
+#elif LGUEST_GENERATION == 302
 
 /* The tables lie one after the other, so one loop fills them all. */
 fill_tables:
@@ -98,7 +99,7 @@ fill_directory:
 
         movl    $LHCALL_NEW_PGTABLE, %eax
         movl    $phys(boot_pgdir), %HCALL_ARG1
-        int     $LGUEST_TRAP_ENTRY
+        HCALL_INSN
 
 #endif
 

@@ -1,9 +1,11 @@
 /*
  * What this kernel must know of lguest: hypercalls, the page shared with the Host, the boot parameters.
  *
- * lguest had no stable interface, so a kernel is built for one generation of it. Two are described here:
+ * lguest had no stable interface, so a kernel is built for one generation of it. Four are described here:
  *
  *      LGUEST_GENERATION 302     Linux 2.6.38 to 3.9     the default
+ *      LGUEST_GENERATION 237     Linux 2.6.33 to 2.6.37
+ *      LGUEST_GENERATION 232     Linux 2.6.30 to 2.6.32
  *      LGUEST_GENERATION 206     Linux 2.6.25 to 2.6.29
  *
  * All that differs stands in this file and in two places elsewhere: head.S (who makes the first page tables) and
@@ -19,6 +21,10 @@
 #endif
 #if LGUEST_GENERATION == 302
 #define LGUEST_GENERATION_NAME  "3.2"
+#elif LGUEST_GENERATION == 237
+#define LGUEST_GENERATION_NAME  "2.6.37"
+#elif LGUEST_GENERATION == 232
+#define LGUEST_GENERATION_NAME  "2.6.32"
 #else
 #define LGUEST_GENERATION_NAME  "2.6.27"
 #endif
@@ -27,9 +33,22 @@
 #define PAGE_OFFSET             0xC0000000
 #define PAGE_SIZE               4096
 
-/* The gate through which hypercalls go: the number in %eax, and arguments in */
+/*
+ * How hypercalls are made: the number in %eax, and arguments in three other registers. The gate is the same everywhere.
+ * 232 asks by an instruction that the Host rewrites when it is first met; of 237's, one was left like that.
+ */
 #define LGUEST_TRAP_ENTRY       0x1f
-#if LGUEST_GENERATION == 302
+#if LGUEST_GENERATION == 232
+#define HCALL_INSN              vmcall
+#else
+#define HCALL_INSN              int $LGUEST_TRAP_ENTRY
+#endif
+#if LGUEST_GENERATION == 232 || LGUEST_GENERATION == 237
+#define SEND_INTERRUPTS_INSN    vmcall
+#else
+#define SEND_INTERRUPTS_INSN    int $LGUEST_TRAP_ENTRY
+#endif
+#if LGUEST_GENERATION >= 232
 #define HCALL_ARG1              ebx
 #define HCALL_ARG2              ecx
 #define HCALL_ARG3              edx
@@ -54,8 +73,8 @@
 #define LHCALL_SET_PGD          15      /* physical address of a page directory, index */
 #define LHCALL_LOAD_TLS         16      /* physical address of three descriptors */
 #define LHCALL_NOTIFY           17      /* physical address: of a text, a device's descriptor or a virtqueue */
-#define LHCALL_LOAD_GDT_ENTRY   18      /* index, first word, second word; generation 302 only */
-#define LHCALL_SEND_INTERRUPTS  19      /* generation 302 only */
+#define LHCALL_LOAD_GDT_ENTRY   18      /* index, first word, second word; from generation 232 on */
+#define LHCALL_SEND_INTERRUPTS  19      /* from generation 232 on */
 
 #define LGUEST_SHUTDOWN_POWEROFF 1
 #define LGUEST_SHUTDOWN_RESTART 2
@@ -88,7 +107,7 @@
 
 /* Offsets in struct lguest_data, for assembly. */
 #define LGUEST_DATA_irq_enabled 0
-#if LGUEST_GENERATION == 302
+#if LGUEST_GENERATION >= 232
 #define LGUEST_DATA_irq_pending 20
 #else
 #define LGUEST_DATA_pgdir       1116
@@ -106,7 +125,7 @@ typedef unsigned long long u64;
 
 /* A queued hypercall, in the order in which the generation's Host keeps registers. */
 struct hcall_slot {
-#if LGUEST_GENERATION == 302
+#if LGUEST_GENERATION >= 232
     u32 number, arg1, arg2, arg3, arg4;
 #else
     u32 number, arg2, arg3, arg1;
@@ -119,7 +138,7 @@ struct lguest_data {
     u32 blocked_interrupts;     /* a bit for each interrupt that the Guest does not want now */
     u32 cr2;                    /* address of the last page fault, from the Host */
     u32 time_sec, time_nsec;    /* the Host's clock at the last interrupt, from the Host */
-#if LGUEST_GENERATION == 302
+#if LGUEST_GENERATION >= 232
     u32 irq_pending;            /* EFLAGS_IF if the Host would have liked to interrupt */
 #endif
 
@@ -129,8 +148,8 @@ struct lguest_data {
 
     u32 reserve_mem;            /* bytes at the top of the address space that are the Switcher's, from the Host */
     u32 tsc_khz;                /* from the Host; 0 if the time stamp counter is no clock */
-#if LGUEST_GENERATION == 206
-    u32 pgdir;                  /* physical address of the Launcher's page directory, from the Host */
+#if LGUEST_GENERATION < 302
+    u32 pgdir;                  /* physical address of the page directory that was made for us, from the Host */
 #endif
 
     u32 noirq_start, noirq_end; /* the Host does not interrupt here */
@@ -141,14 +160,21 @@ struct lguest_data {
 #define OFFSET(field, offset) \
     _Static_assert(__builtin_offsetof(struct lguest_data, field) == (offset), #field)
 OFFSET(irq_enabled, LGUEST_DATA_irq_enabled);
-#if LGUEST_GENERATION == 302
+#if LGUEST_GENERATION >= 232
 OFFSET(irq_pending, LGUEST_DATA_irq_pending);
 OFFSET(hcall_status, 24);
 OFFSET(hcalls, 88);
 OFFSET(reserve_mem, 1368);
+#endif
+#if LGUEST_GENERATION == 302
 OFFSET(noirq_start, 1376);
 OFFSET(syscall_vec, 1388);
 _Static_assert(sizeof(struct lguest_data) == 1392, "struct lguest_data");
+#elif LGUEST_GENERATION >= 232
+OFFSET(pgdir, 1376);
+OFFSET(noirq_start, 1380);
+OFFSET(syscall_vec, 1392);
+_Static_assert(sizeof(struct lguest_data) == 1396, "struct lguest_data");
 #else
 OFFSET(hcall_status, 20);
 OFFSET(hcalls, 84);
@@ -171,16 +197,23 @@ static inline void *virtual(u32 physical_address)
     return (void *)(physical_address + PAGE_OFFSET);
 }
 
+/* Not by HCALL_INSN, which is assembly's: to C, a dollar sign is part of a name. */
+#if LGUEST_GENERATION == 232
+#define HCALL_TEXT              "vmcall"
+#else
+#define HCALL_TEXT              "int %0"
+#endif
+
 /* Call the Host at once. "memory": the Host may read what we have just stored, or change it. */
 static inline void hcall(u32 number, u32 arg1, u32 arg2, u32 arg3)
 {
-#if LGUEST_GENERATION == 302
-    asm volatile("int %0"
+#if LGUEST_GENERATION >= 232
+    asm volatile(HCALL_TEXT
                  :
                  : "i"(LGUEST_TRAP_ENTRY), "a"(number), "b"(arg1), "c"(arg2), "d"(arg3), "S"(0)
                  : "memory");
 #else
-    asm volatile("int %0"
+    asm volatile(HCALL_TEXT
                  :
                  : "i"(LGUEST_TRAP_ENTRY), "a"(number), "d"(arg1), "b"(arg2), "c"(arg3)
                  : "memory");

@@ -40,7 +40,7 @@ static struct descriptor gdt[GDT_ENTRIES] = {
 
 void init_segments(void)
 {
-#if LGUEST_GENERATION == 302
+#if LGUEST_GENERATION >= 232
     for (u32 i = 0; i < GDT_ENTRIES; i++)
         hcall(LHCALL_LOAD_GDT_ENTRY, i, gdt[i].lo, gdt[i].hi);
 #else

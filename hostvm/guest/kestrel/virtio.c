@@ -174,7 +174,7 @@ static void init_device(volatile struct device *device)
     set_status(device, STATUS_ACKNOWLEDGE);
     set_status(device, STATUS_ACKNOWLEDGE | STATUS_DRIVER);
     memset(accepted, 0, device->feature_bytes);
-    if (LGUEST_GENERATION == 302)
+    if (LGUEST_GENERATION >= 232)
         notify_device(device);
     start_driver(device, config, accepted + device->feature_bytes);
     set_status(device, STATUS_ACKNOWLEDGE | STATUS_DRIVER | STATUS_DRIVER_OK);
