@@ -18,7 +18,7 @@ from capstone import CS_ARCH_X86, CS_MODE_32, Cs
 from hostvm.cpu_state import ECX, ESP
 from hostvm.x86 import Eflags
 from replay.instructions import LONGEST, is_return
-from replay.look import Look, World
+from replay.look import CURRENT, Look, Space, World
 from replay.symbols import Symbols
 from tui.source_lines import SourceLines
 from tui.values import Instruction
@@ -55,10 +55,10 @@ class CodeView:
         earlier = list(self._span(self._start(address), address))[-before:] if before else []
         return (*earlier, *self.from_(address, behind))
 
-    def from_(self, address: int, count: int) -> tuple[Instruction, ...]:
+    def from_(self, address: int, count: int, space: Space = CURRENT) -> tuple[Instruction, ...]:
         """Up to `count` instructions from `address` on."""
         found: list[Instruction] = []
-        for each in self._span(address, address + count * LONGEST):
+        for each in self._span(address, address + count * LONGEST, space):
             found.append(each)
             if len(found) == count:
                 break
@@ -84,10 +84,10 @@ class CodeView:
                 best, most = address - _GUESSES + skip, len(sizes)
         return best
 
-    def _span(self, begin: int, end: int) -> Iterator[Instruction]:
+    def _span(self, begin: int, end: int, space: Space = CURRENT) -> Iterator[Instruction]:
         at = begin
         while at < end:
-            code = self._look.read(at, min(end - at + LONGEST, _STRETCH))
+            code = self._look.read(at, min(end - at + LONGEST, _STRETCH), space)
             size_known = 0
             for address, size, mnemonic, operands in _DECODER.disasm_lite(code, at):
                 if address >= end:

@@ -14,7 +14,7 @@ from hostvm.lguest_data import IRQ_ON
 from hostvm.x86 import Eflags
 from replay.describe import END_OF_GUEST, HOST_VECTOR_NAMES
 from replay.events import HostInterrupt
-from replay.look import World
+from replay.look import GuestSpace, World
 from replay.timeline import Timeline
 from tui.changes import compared
 from tui.code_view import CodeView
@@ -134,10 +134,10 @@ class Camera:
         """The instructions of the window in which the Guest must not be interrupted, and the one behind it."""
         lguest = self.timeline.look.guest.lguest
         size = lguest.noirq_end - lguest.noirq_start
-        in_guest = self.timeline.look.world in (World.KERNEL, World.USER)
-        if not 0 < size <= _NOIRQ_LONGEST or not in_guest:
+        if not 0 < size <= _NOIRQ_LONGEST:
             return ()
-        found = self.code.from_(lguest.noirq_start, size + 1)
+        space = GuestSpace(self.timeline.look.guest.number)
+        found = self.code.from_(lguest.noirq_start, size + 1, space)
         inside = [each for each in found if each.address < lguest.noirq_end]
         return tuple(found[: len(inside) + 1])
 

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 
 from replay.provenance import PendingBit
 from tui.panes.pane import Pane, Target, View, index_in, listing, mark
-from tui.text import Fragment, Line, block, clean
+from tui.text import Fragment, Line, block, clean, length
 from tui.values import Irq, Snapshot
 
-HEADER = "  irq state                 raised  delivered  next"
+HEADER = "  irq state               next                       raised   delivered"
 
 
 def _title(shot: Snapshot) -> str:
@@ -42,7 +42,7 @@ def _here(shot: Snapshot) -> int:
 
 def draw(shot: Snapshot, width: int, height: int, view: View) -> list[Line]:
     """The list above, the window below."""
-    window = _window(shot, view)
+    window = _window(shot, width, view)
     if height < len(window) + 4:
         window = []
     rows: list[Line] = []
@@ -61,15 +61,12 @@ def draw(shot: Snapshot, width: int, height: int, view: View) -> list[Line]:
 
 
 def _line(irq: Irq, shot: Snapshot) -> Line:
-    tick = shot.position.tick
+    changed = irq.irq in shot.changed.irqs
     return (
-        (
-            "class:changed" if irq.irq in shot.changed.irqs else "",
-            f"{mark(irq.irq in shot.changed.irqs)} {irq.irq:>3} ",
-        ),
+        ("class:changed" if changed else "", f"{mark(changed)} {irq.irq:>2} "),
         _state(irq),
-        ("", f"{_ticks(irq.raised):>10} {_ticks(irq.delivered):>10}  "),
-        ("class:address", _next(irq, tick)),
+        ("class:address", f"{_next(irq, shot.position.tick):<21.21} "),
+        ("", f"{_ticks(irq.raised):>11} {_ticks(irq.delivered):>11}"),
     )
 
 
@@ -78,7 +75,7 @@ def _state(irq: Irq) -> Fragment:
         state = ("class:good", "deliverable") if irq.deliverable else ("class:warn", "pending")
     else:
         state = ("class:dim", "-")
-    return state[0], f"{state[1]:<12}{'blocked' if irq.blocked else '':<7}"
+    return state[0], f"{state[1]:<12}{'blocked' if irq.blocked else '':<8}"
 
 
 def _ticks(tick: int | None) -> str:
@@ -97,7 +94,7 @@ def _next(irq: Irq, tick: int) -> str:
     return f"{what} in {when - tick:,}"
 
 
-def _window(shot: Snapshot, view: View) -> list[Line]:
+def _window(shot: Snapshot, width: int, view: View) -> list[Line]:
     begin, end = shot.noirq
     if begin >= end:
         return [(("class:dim", "no noirq window"),)]
@@ -105,18 +102,26 @@ def _window(shot: Snapshot, view: View) -> list[Line]:
     style = "class:warn" if inside else "class:dim"
     state = "eip is IN it" if inside else "eip is outside"
     head: Line = ((style, f"noirq window {begin:08x}-{end:08x}: {state}"),)
-    pieces: list[Fragment] = []
-    for each in shot.noirq_code:
+    return [head, _strip(shot, style, width, view)] if shot.noirq_code else [head]
+
+
+def _strip(shot: Snapshot, style: str, width: int, view: View) -> Line:
+    """The instructions one beside the other, those around the Guest's place if there is no room for all."""
+    begin, end = shot.noirq
+    pieces: list[Line] = []
+    at = 0
+    for number, each in enumerate(shot.noirq_code):
         is_here = each.address == shot.guest_eip
+        at = number if is_here else at
         edge = "|" if each.address in (begin, end) else " "
-        pieces.append(("class:border", edge))
-        pieces.append(
-            (
-                "class:here" if is_here else style,
-                (view.glyphs.arrow if is_here else " ") + clean(each.text),
-            )
-        )
-    return [head, tuple(pieces)] if pieces else [head]
+        text = f"{view.glyphs.arrow if is_here else ' '}{clean(each.text)}"
+        pieces.append((("class:border", edge), ("class:here" if is_here else style, text)))
+    first = at
+    room = width - length(pieces[at])
+    while first and length(pieces[first - 1]) <= room - (width // 3):
+        first -= 1
+        room -= length(pieces[first])
+    return tuple(fragment for piece in pieces[first:] for fragment in piece)
 
 
 def _target(shot: Snapshot, key: int) -> Target:

@@ -43,12 +43,13 @@ def _strip(counts: Sequence[int], glyphs: Glyphs) -> str:
 
 
 def draw(shot: Snapshot, width: int, height: int, view: View) -> list[Line]:
-    """Lanes from top to bottom; the last lines are bookmarks, cursor and scale."""
+    """Lanes from top to bottom; the last lines are bookmarks if there are any, cursor and scale."""
     columns = width - LABEL
     if columns < 8:
         return note("too narrow", width, height)
     lanes = [(n, _resampled(c, columns)) for n, c in shot.strips.lanes]
-    room = max(0, height - 3)
+    marks = [_marks(shot, columns, view)] if shot.bookmarks else []
+    room = max(0, height - 2 - len(marks))
     if len(lanes) > room:
         lanes = sorted(lanes, key=lambda lane: not any(lane[1]))[:room]
     lines: list[Line] = []
@@ -56,7 +57,7 @@ def draw(shot: Snapshot, width: int, height: int, view: View) -> list[Line]:
     for name, counts in lanes:
         strip = _strip(counts, view.glyphs)
         lines.append((("class:dim", f"{name:>{LABEL - 1}} "), *_with_cursor(strip, here)))
-    lines += [_marks(shot, columns, view), _pointer(here, columns, view), _scale(shot, columns)]
+    lines += [*marks, _pointer(here, columns, view), _scale(shot, columns)]
     return block(lines[-height:] if height < 3 else lines, width, height)
 
 
