@@ -465,6 +465,11 @@ class Machine:
             pages=self.memory.used_pages() if with_pages else (),
         )
 
+    def enter(self, world: World) -> None:
+        """Go on in another World, which is told anew what the one before knew: the timer, and what devices wait for."""
+        self.world = world
+        self._programmed, self._timers_moved, self._restored = None, True, True
+
     def restore(self, state: MachineState) -> None:
         """Be as in `state`, which a machine of the same configuration gave."""
         self.memory.clear()
@@ -482,7 +487,7 @@ class Machine:
         self.tick = self.step_tick = state.tick
         self._entered, self._current = state.entered, state.current
         self._last_guest, self.finished = state.last_guest, state.finished
-        self._programmed, self._timers_moved, self._restored = None, True, True
+        self.enter(self.world)
         self.cpu.direct_traps = dict(state.direct_traps)
         self.paused = False
         self.cpu.revert(state.cpu)

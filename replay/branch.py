@@ -23,6 +23,7 @@ from os import PathLike
 
 from hostvm.edits import Edit, Register, Target
 from hostvm.units import Tick
+from hostvm.world import World
 from hostvm.x86 import PAGE_SIZE
 from replay.bookmarks import Bookmark, Bookmarks
 from replay.describe import edit_to_text
@@ -102,7 +103,7 @@ class Branch(Timeline):
     The parent's trace must stay open as long as the branch is used. Raises BadEdit, and as Timeline does.
     """
 
-    def __init__(self, parent: Timeline, world: EditedWorld, seed: int = 0) -> None:
+    def __init__(self, parent: Timeline, world: World, seed: int = 0) -> None:
         self.frontier = Frontier(parent, world)
         self.branch_tick = parent.tick
         self.seed = seed
@@ -248,11 +249,11 @@ def branch(
         if event.tick < here:
             raise BadEdit(here, f"no way to change tick {event.tick}, which is past")
     known = frozenset() if events is None else frozenset(future(timeline))
-    world = EditedWorld([*written, *to_come], known, _since(timeline), seed, disks)
+    world = EditedWorld([*written, *to_come], known, since(timeline), seed, disks)
     return Branch(timeline, world, seed)
 
 
-def _since(timeline: Timeline) -> Since:
+def since(timeline: Timeline) -> Since:
     """The time where a timeline stands, as far as its log tells."""
     here = timeline.tick
     ns = _reading(timeline, ClockReading, Kind.CLOCK_READING)
@@ -282,4 +283,5 @@ __all__ = [
     "future",
     "set_memory",
     "set_register",
+    "since",
 ]

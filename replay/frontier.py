@@ -14,7 +14,8 @@ from collections.abc import Iterator
 
 from hostvm.machine import Machine
 from hostvm.units import Tick
-from replay.edited_world import BadEdit, EditedWorld
+from hostvm.world import World
+from replay.edited_world import BadEdit
 from replay.event_store import EventStore, Position
 from replay.events import Event, Kind
 from replay.recording import RecordingWorld
@@ -114,7 +115,7 @@ class Frontier:
     Raises BadEdit where an edit of its first tick is not possible.
     """
 
-    def __init__(self, parent: Timeline, world: EditedWorld) -> None:
+    def __init__(self, parent: Timeline, world: World) -> None:
         self.world = world
         self.store = BranchStore(parent.store, parent.position)
         # What a machine asks at power-on is not in this part of the history.

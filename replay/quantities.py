@@ -37,6 +37,29 @@ def parse_count(text: str) -> int:
     return _parse(text, _COUNT, "a number such as 5000, 20M or 1G")
 
 
+def parse_window(text: str) -> tuple[int, int]:
+    """Two numbers as `A..B`. Raises ValueError."""
+    low, dots, high = text.partition("..")
+    if not dots:
+        raise ValueError(f"{text!r} is not a window such as 1000..20k")
+    window = parse_count(low), parse_count(high)
+    if window[0] >= window[1]:
+        raise ValueError(f"nothing is in {text!r}")
+    return window
+
+
+def parse_region(text: str) -> tuple[int, int]:
+    """Address and length as `0xc0105000+64`. Raises ValueError."""
+    address, plus, length = text.partition("+")
+    try:
+        region = int(address, 0), int(length, 0)
+    except ValueError:
+        plus = ""
+    if not plus or not (0 <= region[0] < 1 << 32 and 0 < region[1] <= 1 << 20):
+        raise ValueError(f"{text!r} is not a region such as 0xc0105000+64")
+    return region
+
+
 def parse_keep(text: str) -> Keep:
     """How much to keep: bytes with a unit, or a time; `5m` is minutes, `5M` is memory. Raises ValueError."""
     hint = "an amount such as 100M, or a time such as 30s or 5m"
@@ -59,4 +82,11 @@ def short_count(number: float) -> str:
     return f"{number:.{digits}f}{unit}"
 
 
-__all__ = ["parse_count", "parse_keep", "parse_memory", "short_count"]
+__all__ = [
+    "parse_count",
+    "parse_keep",
+    "parse_memory",
+    "parse_region",
+    "parse_window",
+    "short_count",
+]

@@ -1,0 +1,273 @@
+"""Who makes the runs of a sweep: processes, one for each core.
+
+Each worker is a Python of its own that opens the trace, gets units of work (ticks close to each other) line by line,
+and answers with a line for each place. So nothing depends on how this process was started, and a worker that dies
+costs nobody a result: what it had not finished goes to the others.
+
+(i) *Order.* Results should soon tell something about the whole window. So the units are taken in strides: every
+eighth of them first, from the beginning to the end of the window, then every eighth from the second on, and so on.
+(ii) *The journal* has a line for each result. A sweep that was broken off is taken up where its journal ends.
+
+Read next: sweep.py.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from os import PathLike, fspath
+from pathlib import Path
+from queue import Queue
+from threading import Lock, Thread
+from types import TracebackType
+from typing import IO, Any, Self, TypeAlias
+
+from hostvm.errors import HostvmError
+from hostvm.units import Tick
+from replay.errors import ReplayError
+from replay.log import TraceReader
+from replay.outcomes import Outcome
+from replay.sweep import BadSweep, Plan, Sweep
+
+Unit: TypeAlias = tuple[Tick, ...]
+UNIT = 32
+_NEAR = 64
+_STRIDE = 8
+_VERSION = 1
+
+
+def units_of(ticks: Iterable[Tick]) -> list[Unit]:
+    """Ticks, ascending, in units of what lies close together; in the order in which they should be made."""
+    units: list[list[Tick]] = []
+    for tick in ticks:
+        if not units or len(units[-1]) >= UNIT or tick - units[-1][-1] > _NEAR:
+            units.append([])
+        units[-1].append(tick)
+    return [tuple(unit) for first in range(_STRIDE) for unit in units[first::_STRIDE]]
+
+
+# ---- the journal -----------------------------------------------------------------------------------
+
+
+class Journal:
+    """The results so far, in a file that belongs to one trace and one plan. Raises BadSweep if it is another's."""
+
+    def __init__(self, path: str | PathLike[str], trace_id: bytes, plan: Plan) -> None:
+        head = {"sweep": _VERSION, "trace": trace_id.hex(), "plan": plan.to_json()}
+        self._head = json.loads(json.dumps(head))
+        self.done: list[Outcome] = []
+        # Appending makes the file where there is none.
+        self._file = Path(path).open("a+b")  # noqa: SIM115 - closed by `close`
+        self._file.seek(0)
+        try:
+            self._take_up(fspath(path))
+        except BadSweep:
+            self._file.close()
+            raise
+
+    def _take_up(self, path: str) -> None:
+        """Read what is there; a last line that was not finished is dropped."""
+        raw = self._file.read()
+        whole, _, torn = raw.rpartition(b"\n")
+        if torn:
+            self._file.truncate(len(whole) + bool(whole))
+        lines = whole.splitlines()
+        self._file.seek(0, os.SEEK_END)
+        if not lines:
+            self._put(self._head)
+            return
+        try:
+            found = [json.loads(line) for line in lines]
+            if found[0] == self._head:
+                self.done = [Outcome.from_json(row) for row in found[1:]]
+                return
+        except (ValueError, KeyError, TypeError):
+            raise BadSweep(f"{path}: not the journal of a sweep") from None
+        raise BadSweep(f"{path}: the journal of another sweep")
+
+    def _put(self, row: dict[str, Any]) -> None:
+        self._file.write(json.dumps(row, separators=(",", ":")).encode() + b"\n")
+        self._file.flush()
+
+    def put(self, outcome: Outcome) -> None:
+        """Keep a result."""
+        self._put(outcome.to_json())
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+# ---- the workers -----------------------------------------------------------------------------------
+
+
+class Crew:
+    """`count` workers for one trace and plan. A context manager: at the end they are gone.
+
+    Raises BadSweep where a worker reports an error, or when no worker is left.
+    """
+
+    def __init__(self, path: str | PathLike[str], plan: Plan, count: int) -> None:
+        assert count > 0
+        self._units: deque[Unit] = deque()
+        self._lock = Lock()
+        self._results: Queue[Outcome | str | None] = Queue()
+        start = json.dumps({"path": fspath(path), "plan": plan.to_json()})
+        self._threads: list[Thread] = []
+        self.workers = [_spawn(start) for _ in range(count)]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for worker in self.workers:
+            worker.kill()
+        for worker in self.workers:
+            worker.wait()
+        # A thread may stand in a read from one: it ends, now that there is nobody to read from.
+        for thread in self._threads:
+            thread.join()
+        for worker in self.workers:
+            _close(worker)
+
+    def outcomes(self, units: Sequence[Unit]) -> Iterator[Outcome]:
+        """The results, as they come."""
+        self._units.extend(units)
+        while self._units:
+            alive = [worker for worker in self.workers if worker.poll() is None]
+            if not alive:
+                raise BadSweep("all workers have died")
+            # What a worker leaves that dies last of all is for another round.
+            yield from self._round(alive)
+
+    def _round(self, workers: Sequence[subprocess.Popen[bytes]]) -> Iterator[Outcome]:
+        self._threads = [Thread(target=self._feed, args=(worker,)) for worker in workers]
+        for thread in self._threads:
+            thread.start()
+        working = len(self._threads)
+        while working:
+            result = self._results.get()
+            if result is None:
+                working -= 1
+            elif isinstance(result, str):
+                raise BadSweep(result)
+            else:
+                yield result
+
+    def _feed(self, worker: subprocess.Popen[bytes]) -> None:
+        """Give one worker unit after unit, until none is left or it dies."""
+        while True:
+            with self._lock:
+                unit = self._units.popleft() if self._units else None
+            if unit is None:
+                break
+            left = self._give(worker, unit)
+            if left:
+                with self._lock:
+                    self._units.appendleft(left)
+                break
+        self._results.put(None)
+
+    def _give(self, worker: subprocess.Popen[bytes], unit: Unit) -> Unit:
+        """Have one unit made; answers what of it is not."""
+        assert worker.stdin is not None
+        assert worker.stdout is not None
+        try:
+            worker.stdin.write(json.dumps(unit).encode() + b"\n")
+            worker.stdin.flush()
+        except OSError:
+            return unit
+        for at in range(len(unit)):
+            line = worker.stdout.readline()
+            if not line.endswith(b"\n"):
+                return unit[at:]
+            row = json.loads(line)
+            self._results.put(row["error"] if "error" in row else Outcome.from_json(row))
+        return ()
+
+
+def _spawn(start: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "replay.sweep_crew"]
+    worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert worker.stdin is not None
+    worker.stdin.write(start.encode() + b"\n")
+    worker.stdin.flush()
+    return worker
+
+
+def _close(worker: subprocess.Popen[bytes]) -> None:
+    assert worker.stdin is not None
+    assert worker.stdout is not None
+    worker.stdout.close()
+    # What it never read cannot be written any more.
+    with suppress(OSError):
+        worker.stdin.close()
+
+
+def sweep(
+    path: str | PathLike[str],
+    plan: Plan,
+    ticks: Iterable[Tick],
+    *,
+    workers: int | None = None,
+    journal: Journal | None = None,
+) -> Iterator[Outcome]:
+    """Make the runs of `plan` at all of `ticks`; yield what is in the journal, then new results as they come.
+
+    Raises BadSweep, and as Timeline does.
+    """
+    done = [] if journal is None else journal.done
+    known = {outcome.tick for outcome in done}
+    wanted = sorted(set(ticks))
+    asked = set(wanted)
+    yield from (outcome for outcome in done if outcome.tick in asked)
+    units = units_of(tick for tick in wanted if tick not in known)
+    if not units:
+        return
+    with Crew(path, plan, min(workers or os.cpu_count() or 1, len(units))) as crew:
+        for outcome in crew.outcomes(units):
+            if journal is not None:
+                journal.put(outcome)
+            yield outcome
+
+
+# ---- inside a worker -------------------------------------------------------------------------------
+
+
+def _work(lines: IO[bytes], out: IO[bytes]) -> None:
+    def say(row: dict[str, Any]) -> None:
+        out.write(json.dumps(row, separators=(",", ":")).encode() + b"\n")
+        out.flush()
+
+    start = json.loads(lines.readline())
+    try:
+        with TraceReader(start["path"]) as reader:
+            made = Sweep(reader, Plan.from_json(start["plan"]))
+            for line in lines:
+                for outcome in made.outcomes(json.loads(line)):
+                    say(outcome.to_json())
+    except (ReplayError, HostvmError, OSError) as error:
+        say({"error": str(error)})
+
+
+def _main() -> None:
+    # ^C at a terminal goes to all; whoever started this one ends it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _work(sys.stdin.buffer, sys.stdout.buffer)
+
+
+if __name__ == "__main__":
+    _main()
+
+__all__ = ["UNIT", "Crew", "Journal", "Unit", "sweep", "units_of"]

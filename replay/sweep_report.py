@@ -1,0 +1,186 @@
+"""What a sweep has found, for people: a table of the classes, and a strip beside the disassembly.
+
+In the strip each instruction has a row, and each visit to it a mark, in order of time: a letter for each class of
+failures, and signs for what is none. Where there are more visits than room, a mark stands for several, and a failure
+among them wins. The same goes to a terminal and into a page of HTML that needs nothing else.
+
+Read next: commands/sweep.py.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from itertools import pairwise
+from string import ascii_uppercase
+
+from capstone import CS_ARCH_X86, CS_MODE_32, Cs
+
+from replay.errors import one_line
+from replay.outcomes import Class, Outcome, Verdict, classes
+from replay.sweep import Plan
+from replay.symbols import Symbols
+
+_SIGNS = {Verdict.PASSED: ".", Verdict.ENDED: "o", Verdict.SKIPPED: "-"}
+_FEW_ROWS = 40
+_DECODER = Cs(CS_ARCH_X86, CS_MODE_32)
+_GUEST_TOP = 0xFFC00000
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """An instruction, and the marks of the visits to it."""
+
+    address: int
+    name: str
+    text: str
+    marks: str
+
+
+class Report:
+    """The findings of a sweep. `places` is how many there are to be, if it was broken off."""
+
+    def __init__(self, outcomes: Sequence[Outcome], plan: Plan, symbols: Symbols) -> None:
+        self.classes = [c for c in classes(outcomes) if c.verdict is not Verdict.SKIPPED]
+        self._outcomes = sorted(outcomes, key=lambda outcome: outcome.tick)
+        self._plan = plan
+        self._symbols = symbols
+        self.marks = dict(_marks(self.classes))
+
+    @property
+    def failed(self) -> bool:
+        """Whether any run has."""
+        return any(found.verdict.failed for found in self.classes)
+
+    # ---- the table ------------------------------------------------------------------------------
+
+    def summary(self) -> Iterator[str]:
+        """What was done."""
+        plan, tried = self._plan, sum(len(found.outcomes) for found in self.classes)
+        yield (
+            f"irq {plan.irq} at {tried:,} of {len(self._outcomes):,} places, "
+            f"up to {plan.oracle.ticks:,} ticks each, seed {plan.seed}"
+        )
+        missed = Counter(o.reception for o in self._outcomes if o.verdict is Verdict.SKIPPED)
+        for reception, count in sorted(missed.items(), key=lambda item: -item[1]):
+            yield f"not tried at {count:,}: {reception.value}"
+
+    def table(self) -> Iterator[str]:
+        """A line for each class."""
+        for found in self.classes:
+            first = found.first
+            mark, count = self.marks[found.kind], len(found.outcomes)
+            yield f"{mark} {count:>7,}  {one_line(found.kind)}"
+            if found.verdict.failed:
+                later = f"{first.end - first.tick:,} ticks later it is over"
+                yield f"           first at tick {first.tick}, {self._name(first)}, {later}"
+
+    def _name(self, outcome: Outcome) -> str:
+        in_guest = outcome.eip < _GUEST_TOP
+        found = self._symbols.name_of(outcome.eip, in_guest=in_guest, guest=self._plan.guest)
+        return f"{outcome.eip:#010x}" if found is None else str(found)
+
+    # ---- the strip ------------------------------------------------------------------------------
+
+    def rows(self, width: int) -> list[Row]:
+        """The instructions, in order of their addresses; those never tried only where there are few."""
+        at: dict[int, list[Outcome]] = {}
+        for outcome in self._outcomes:
+            at.setdefault(outcome.eip, []).append(outcome)
+        if len(at) > _FEW_ROWS:
+            at = {eip: all_ for eip, all_ in at.items() if _tried(all_)}
+        return [self._row(all_, width) for _, all_ in sorted(at.items())]
+
+    def _row(self, outcomes: list[Outcome], width: int) -> Row:
+        first = outcomes[0]
+        marks = "".join(self._mark(outcome) for outcome in outcomes)
+        return Row(first.eip, self._name(first), _instruction(first), squeezed(marks, width))
+
+    def _mark(self, outcome: Outcome) -> str:
+        return _SIGNS.get(outcome.verdict) or self.marks[outcome.kind]
+
+    def strip(self, width: int) -> Iterator[str]:
+        """The strip for a terminal."""
+        for row in self.rows(width):
+            yield f"{row.address:08x}  {row.name:<24} {row.text:<36} {row.marks}".rstrip()
+
+    # ---- a page -----------------------------------------------------------------------------------
+
+    def html(self, title: str) -> str:
+        """A page with all of it."""
+        head = "".join(f"<p>{escape(line)}</p>" for line in self.summary())
+        table = "".join(self._html_class(found) for found in self.classes)
+        strip = "".join(self._html_row(row) for row in self.rows(400))
+        return _PAGE.format(title=escape(one_line(title)), head=head, table=table, strip=strip)
+
+    def _html_class(self, found: Class) -> str:
+        cells = (
+            self._html_mark(self.marks[found.kind]),
+            f"{len(found.outcomes):,}",
+            escape(one_line(found.kind)),
+            f"{found.first.tick}",
+            escape(self._name(found.first)),
+            f"{found.first.end - found.first.tick:,}",
+        )
+        return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>\n"
+
+    def _html_row(self, row: Row) -> str:
+        marks = "".join(self._html_mark(mark) for mark in row.marks)
+        text = f"{row.address:08x}</td><td>{escape(row.name)}</td><td>{escape(row.text)}"
+        return f"<tr><td>{text}</td><td>{marks}</td></tr>\n"
+
+    def _html_mark(self, mark: str) -> str:
+        kind = "bad" if mark.isupper() or mark == "*" else "good" if mark in ".o" else "none"
+        return f'<b class="{kind}">{mark}</b>'
+
+
+_PAGE = """<!DOCTYPE html>
+<html lang="en"><meta charset="utf-8"><title>{title}</title>
+<style>
+body {{ font: 14px/1.4 sans-serif; margin: 2em }}
+table {{ font-family: monospace; border-collapse: collapse; margin-bottom: 2em }}
+td, th {{ padding: 0 1em 0 0; text-align: left; vertical-align: top }}
+b {{ font-weight: normal; padding: 0 1px }}
+.bad {{ background: #c22; color: #fff }} .good {{ background: #cec }} .none {{ color: #999 }}
+</style>
+<h1>{title}</h1>
+{head}
+<table><tr><th></th><th>times</th><th>outcome</th><th>first at</th><th></th><th>ticks to its end</th></tr>
+{table}</table>
+<table>
+{strip}</table>
+"""
+
+
+def _marks(found: Sequence[Class]) -> Iterator[tuple[str, str]]:
+    letters = iter(ascii_uppercase)
+    for each in found:
+        yield each.kind, next(letters, "*") if each.verdict.failed else _SIGNS[each.verdict]
+
+
+def _tried(outcomes: Sequence[Outcome]) -> bool:
+    return any(outcome.verdict is not Verdict.SKIPPED for outcome in outcomes)
+
+
+def _instruction(outcome: Outcome) -> str:
+    for _, _, name, operands in _DECODER.disasm_lite(outcome.code, outcome.eip, 1):
+        return f"{name} {operands}".rstrip()
+    return "?"
+
+
+def squeezed(marks: str, width: int) -> str:
+    """At most `width` marks: each of a run of visits, and a failure among them counts most."""
+    if len(marks) <= width:
+        return marks
+    ends = [len(marks) * at // width for at in range(width + 1)]
+    return "".join(max(marks[begin:end], key=_weight) for begin, end in pairwise(ends))
+
+
+def _weight(mark: str) -> tuple[int, int]:
+    order: Mapping[str, int] = {"-": 0, ".": 1, "o": 2, "*": 3}
+    return order.get(mark, 4), -ord(mark)
+
+
+__all__ = ["Report", "Row", "squeezed"]
