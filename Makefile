@@ -15,11 +15,11 @@ FUZZ_SECONDS ?= 600
 FUZZ_GUESTS ?= 10000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench guest traces fuzz gdbs tour clean
+.PHONY: help setup demo test check bench guest traces screenshots fuzz gdbs tour clean
 
 help: ## say what there is (this)
 	@echo 'make ...'
-	@sed -n 's/^\([a-z]*\):.*## /  \1 /p' $(MAKEFILE_LIST) | awk '{printf "  %-8s", $$1; $$1 = ""; print $$0}'
+	@sed -n 's/^\([a-z]*\):.*## /  \1 /p' $(MAKEFILE_LIST) | awk '{printf "  %-12s", $$1; $$1 = ""; print $$0}'
 
 setup: $(READY) ## make .venv with lgreplay and its tools
 
@@ -44,6 +44,9 @@ guest: ## build the Switcher and the guest images (needs gcc and binutils)
 
 traces: $(READY) ## record the sample traces anew, each from its recipe
 	@$(BIN)/python -m tests.samples $(ARGS)
+
+screenshots: $(READY) ## take the pictures of the full screen anew
+	@$(BIN)/python -m tests.tui.screenshots
 
 fuzz: $(READY) ## damaged traces, hostile guests, rude debuggers, and the property tests with many more examples: an hour or more
 	@$(BIN)/python -m tests.fuzz.trace --seconds $(FUZZ_SECONDS)

@@ -16,7 +16,9 @@ from tests.tui.sitting import SHIPPED, Sitting
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "tui.md"
 COLUMNS, ROWS = 100, 30
-STEP = re.compile(r"^```keys\n(?P<keys>.*?)^```\n\n^```screen\n(?P<screen>.*?)^```$", re.MULTILINE | re.DOTALL)
+STEP = re.compile(
+    r"^```keys\n(?P<keys>.*?)^```\n\n^```screen\n(?P<screen>.*?)^```$", re.MULTILINE | re.DOTALL
+)
 OPEN = re.compile(r"lgreplay tui traces/(\S+)")
 
 
