@@ -1,0 +1,96 @@
+"""End to end, in a terminal multiplexer as people use it: start, look, move, split the window, leave."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.tui.moments import fatal, last
+from tests.tui.sitting import RACE
+
+pytestmark = [
+    pytest.mark.needs_terminal,
+    pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed"),
+]
+ROOT = Path(__file__).parents[2]
+PATIENCE = 60.0
+
+
+class Tmux:
+    """A tmux server of its own with one window, in which a shell runs."""
+
+    def __init__(self, folder: Path, columns: int, rows: int) -> None:
+        self._socket = str(folder / "tmux")
+        size = ("-x", str(columns), "-y", str(rows))
+        settings = {
+            "PYTHONPATH": str(ROOT),
+            "XDG_STATE_HOME": str(folder),
+            "LC_ALL": "C.UTF-8",
+            "PS1": "ready> ",
+        }
+        words = [f"{name}={value}" for name, value in settings.items()]
+        shell = shlex.join(["env", *words, "sh"])
+        self.run("-f", "/dev/null", "new-session", "-d", *size, shell)
+
+    def run(self, *arguments: str) -> str:
+        command = ["tmux", "-u", "-S", self._socket, *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    def send(self, *keys: str) -> None:
+        self.run("send-keys", *keys)
+
+    @property
+    def text(self) -> str:
+        return self.run("capture-pane", "-p")
+
+    def sees(self, text: str) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while text not in self.text:
+            assert time.monotonic() < deadline, self.text
+            time.sleep(0.05)
+
+    def close(self) -> None:
+        self.run("kill-server")
+
+
+@pytest.fixture
+def tmux(tmp_path: Path) -> Iterator[Tmux]:
+    made = Tmux(tmp_path, 120, 40)
+    yield made
+    made.close()
+
+
+def test_a_sitting_in_tmux(tmux: Tmux, tmp_path: Path) -> None:
+    trace = shutil.copy(RACE, tmp_path)
+    tmux.sees("ready>")
+    tmux.send("echo before", "Enter")
+    tmux.sees("before")
+    command = shlex.join([sys.executable, "-m", "replay", "tui", str(trace)])
+    tmux.send("-l", f"{command}; echo code $?")
+    tmux.send("Enter")
+    tmux.sees(f"tick 0/{last():,}")
+    tmux.send("-l", f":seek {fatal()}")
+    tmux.send("Enter")
+    tmux.sees(f"tick {fatal():,}")
+    tmux.send("m", "x", "F2")
+    tmux.sees("IDT")
+    assert "irq_enabled=1" in tmux.text
+    tmux.run("split-window", "-h", "sleep 60")
+    tmux.run("select-pane", "-L")
+    tmux.sees("IDT")
+    assert all(len(line) <= 60 for line in tmux.text.splitlines())
+    tmux.run("kill-pane", "-a")
+    tmux.send("$", "'", "x")
+    tmux.sees(f"tick {fatal():,}")
+    tmux.send("q")
+    tmux.sees("code 0")
+    assert "before" in tmux.text
+    assert "IDT" not in tmux.text
+    assert (tmp_path / "iret-race.lgt.marks").exists()
