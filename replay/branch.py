@@ -3,16 +3,12 @@
 Up to that tick a branch is its parent's log. Then come the edits, and then new history, made by running on in a World
 of its own (edited_world.py), and recorded as it is made. The parent and its trace are not touched.
 
-(i) *Two machines.* The branch's own is moved about in what is recorded, as that of any timeline. A second one stands at
-the newest moment, the `Frontier`, and makes history when somebody wants to go further: a World cannot go back, so its
-machine does not either.
-(ii) *An open end.* `end_tick` is how far history has been made. A move forwards that comes there makes more, in pieces
-that grow, and goes on; it ends at a stop, a limit, a cancel, or when the last Guest ends.
-(iii) *The future of the log.* `future(timeline)` is what the parent's log has from here on. Events may be left out of
+(i) *An open end.* A move forwards that comes to the end of what has been made, makes more (growing.py).
+(ii) *The future of the log.* `future(timeline)` is what the parent's log has from here on. Events may be left out of
 the list, put into it or given other ticks, and `branch(..., events=...)` follows the result as long as it fits.
-(iv) *A trace of its own.* `save` writes one, whole in itself, that names the parent, the tick and the edits.
+(iii) *A trace of its own.* `save` writes one, whole in itself, that names the parent, the tick and the edits.
 
-Read next: edited_world.py, timeline.py, hostvm/edits.py.
+Read next: growing.py, edited_world.py, hostvm/edits.py.
 """
 
 from __future__ import annotations
@@ -29,24 +25,17 @@ from replay.bookmarks import Bookmark, Bookmarks
 from replay.describe import edit_to_text
 from replay.device_answers import Disks
 from replay.edited_world import BadEdit, EditedWorld
-from replay.event_store import EventCursor, Position
+from replay.event_store import Position
 from replay.events import ClockReading, DebuggerWrite, Event, Kind, TscReading
-from replay.frontier import Frontier, events_from
+from replay.frontier import events_from, frontier_of
+from replay.growing import GrowingTimeline
 from replay.log import LogWriter
 from replay.look import CURRENT, CurrentSpace, GuestPhysicalSpace, GuestSpace, Look, Space
 from replay.machine_header import Origin, header_of
-from replay.moves import Unit
-from replay.search import Stops
 from replay.session import start_of
-from replay.stops import Arrival, Cancelled, HistoryEnd
 from replay.timeline import Timeline
 from replay.trace_header import MAX_LIST, TraceEnd, TraceEndReason
 from replay.worlds import NO_DISKS, POWER_ON, VIRTUAL_NS_PER_TICK, Since
-
-FIRST_PIECE = 1 << 16
-LARGEST_PIECE = 1 << 24
-MARGIN = 4096
-
 
 # ---- edits -----------------------------------------------------------------------------------------
 
@@ -97,14 +86,14 @@ class _Marks(Bookmarks):
         self._marks = marks
 
 
-class Branch(Timeline):
+class Branch(GrowingTimeline):
     """A timeline that shares `parent`'s history up to where that stands, and goes on from there in `world`.
 
     The parent's trace must stay open as long as the branch is used. Raises BadEdit, and as Timeline does.
     """
 
     def __init__(self, parent: Timeline, world: World, seed: int = 0) -> None:
-        self.frontier = Frontier(parent, world)
+        self.frontier = frontier_of(parent, world)
         self.branch_tick = parent.tick
         self.seed = seed
         super().__init__(parent.reader, parent.snapshots.room, self.frontier.store)
@@ -117,79 +106,9 @@ class Branch(Timeline):
         self.go(self.branch_tick)
 
     @property
-    def open(self) -> bool:
-        """Whether history goes on behind `end_tick`, as soon as somebody goes there."""
-        return self.frontier.open
-
-    @property
     def edits(self) -> tuple[DebuggerWrite, ...]:
         """What was written since it left its parent."""
         return tuple(e for e in self.frontier.store.own_events() if isinstance(e, DebuggerWrite))
-
-    # ---- making history -------------------------------------------------------------------------
-
-    def extend(self, until: int) -> None:
-        """Make history up to `until`, if the last Guest does not end before. The cursor stays."""
-        try:
-            for tick in self.frontier.extend(until):
-                self.poll()
-                if self.progress is not None:
-                    self.progress(tick)
-        finally:
-            self.end_tick = max(self.end_tick, self.frontier.tick)
-            self._cursor = EventCursor(self.store, self._cursor.position)
-            self.machine.world = self._world()
-
-    def go(self, tick: int) -> Arrival:
-        """Be at a tick; history is made as far as that, if need be."""
-        if tick > self.end_tick and self.open:
-            with self.moving() as move:
-                self.extend(tick)
-                move.append(Arrival(self.tick))
-            if Cancelled() in move[0].reasons:
-                return move[0]
-        return super().go(tick)
-
-    def step(self, unit: Unit, *, backwards: bool = False, count: int = 1) -> Arrival:
-        """Make `count` steps of a unit; there is history enough for them."""
-        wanted = self.tick + count + MARGIN
-        if not backwards and self.open and wanted > self.end_tick:
-            with self.moving() as move:
-                self.extend(max(wanted, self.end_tick + FIRST_PIECE))
-                move.append(Arrival(self.tick))
-            if Cancelled() in move[0].reasons:
-                return move[0]
-        return super().step(unit, backwards=backwards, count=count)
-
-    def search(self, stops: Stops, *, backwards: bool, limit: int | None = None) -> Arrival:
-        """The work of a resume: forwards, history is made until there is a stop."""
-        piece = FIRST_PIECE
-        while True:
-            arrival = super().search(stops, backwards=backwards, limit=limit)
-            if backwards:
-                return arrival
-            if not self._ends_too_early(arrival, limit):
-                return self._ended(arrival, limit)
-            goal = self.end_tick + piece
-            self.extend(goal if limit is None else min(goal, limit))
-            piece = min(2 * piece, LARGEST_PIECE)
-
-    def _ended(self, arrival: Arrival, limit: int | None) -> Arrival:
-        """Say so where history ends before a limit."""
-        if (
-            arrival.reasons
-            or limit is None
-            or arrival.tick < self.end_tick
-            or limit <= arrival.tick
-        ):
-            return arrival
-        return Arrival(arrival.tick, (HistoryEnd(),))
-
-    def _ends_too_early(self, arrival: Arrival, limit: int | None) -> bool:
-        if not self.open or arrival.tick < self.end_tick:
-            return False
-        met = any(not isinstance(reason, HistoryEnd) for reason in arrival.reasons)
-        return not met and (limit is None or arrival.tick < limit)
 
     # ---- keeping --------------------------------------------------------------------------------
 

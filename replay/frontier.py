@@ -1,10 +1,10 @@
-"""The growing end of a branch: a log that begins as another's, and the machine that makes more of it.
+"""The growing end of a history: a log that begins as another's, and the machine that makes more of it.
 
 A World cannot go back, and so the machine in it does not either: it stands at the newest moment, whatever the timeline
 that looks at its history does. What it makes comes in pieces; a piece that is broken off in the middle of a step, by ^C
 for instance, is forgotten, and no more can be made then.
 
-Read next: branch.py, edited_world.py.
+Read next: growing.py, branch.py.
 """
 
 from __future__ import annotations
@@ -70,7 +70,9 @@ class BranchStore(EventStore):
             self._own.append([])
 
     def cut(self, count: int) -> None:
-        """Forget all but the first `count` events; those of before the last `begin_chunk` must be among them."""
+        """Forget all but the first `count` events; what is appended next must come behind a `begin_chunk`."""
+        if self._own and not self._own[-1]:
+            self._own.pop()
         while len(self) > count:
             chunk = self._own[-1]
             del chunk[max(0, len(chunk) - (len(self) - count)) :]
@@ -110,21 +112,12 @@ def events_from(store: EventStore, start: Position) -> Iterator[Event]:
 
 
 class Frontier:
-    """A machine that goes on from where `parent` stands, in `world`, and the log of both.
+    """`machine`, at the newest moment, and the log into which its World, `world`, is recorded."""
 
-    Raises BadEdit where an edit of its first tick is not possible.
-    """
-
-    def __init__(self, parent: Timeline, world: World) -> None:
+    def __init__(self, machine: Machine, world: World, store: BranchStore) -> None:
+        self.machine = machine
         self.world = world
-        self.store = BranchStore(parent.store, parent.position)
-        # What a machine asks at power-on is not in this part of the history.
-        self.machine = Machine(start_of(parent.reader).config, VirtualWorld())
-        self.machine.restore(parent.machine.state())
-        recording = RecordingWorld(world)
-        recording.attach(self.store.append)
-        self.machine.world = recording
-        self.machine.make_edits()
+        self.store = store
         self._broken = False
 
     @property
@@ -159,4 +152,17 @@ class Frontier:
                 self.store.cut(count)
 
 
-__all__ = ["BranchStore", "Frontier", "events_from"]
+def frontier_of(parent: Timeline, world: World) -> Frontier:
+    """A machine that goes on from where `parent` stands, in `world`. Raises BadEdit, for an edit of its first tick."""
+    store = BranchStore(parent.store, parent.position)
+    # What a machine asks at power-on is not in this part of the history.
+    machine = Machine(start_of(parent.reader).config, VirtualWorld())
+    machine.restore(parent.machine.state())
+    recording = RecordingWorld(world)
+    recording.attach(store.append)
+    machine.world = recording
+    machine.make_edits()
+    return Frontier(machine, world, store)
+
+
+__all__ = ["BranchStore", "Frontier", "events_from", "frontier_of"]
