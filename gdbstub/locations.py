@@ -48,6 +48,8 @@ _NUMBERED: Mapping[str, Callable[[int], Location]] = MappingProxyType(
         "spte": ShadowEntry,
     }
 )
+# Words of the page that Guest and Host share, which nothing else is called by.
+_SHARED = frozenset(("irq_enabled", "irq_pending", "blocked_interrupts"))
 _LONGEST = 4096
 
 
@@ -62,6 +64,8 @@ def location_of(timeline: Timeline, points: Points, words: Sequence[str]) -> Loc
         case [kind, number] if kind in _NUMBERED:
             return _NUMBERED[kind](_value(timeline, number))
         case ["field", name]:
+            return SharedField(name)
+        case [name] if name in _SHARED:
             return SharedField(name)
         case [address]:
             return points.place(_value(timeline, address), 4)

@@ -88,7 +88,11 @@ class Provenance(gdb.Command):
     def _location(self, argument: str) -> str:
         if argument.startswith("$") or argument.partition(" ")[0] in _LOCATIONS:
             return argument
-        value = gdb.parse_and_eval(argument)
+        try:
+            value = gdb.parse_and_eval(argument)
+        except gdb.error:
+            # Perhaps the stub knows a name that gdb does not; if not, it says so.
+            return argument
         if value.address is None:
             # A number is an address of four bytes.
             return hex(int(value) & 0xFFFFFFFF)
@@ -178,6 +182,19 @@ _TOLD = (
         "catch trap",
         "catch trap [VECTOR]: stop at traps that the Host hands back to the Guest.",
     ),
+    (
+        "catch delivered",
+        "catch delivered",
+        "catch delivered [N]: the same as catch irq.",
+    ),
+    (
+        "catch held",
+        "catch held",
+        "catch held [N]: stop where an interrupt is pending and something holds it back.",
+    ),
+    ("catch space", "catch space", "Stop where the Guest changes to other page tables."),
+    ("catch ring", "catch ring", "catch ring N: stop where that ring is entered."),
+    ("catch ended", "catch ended", "Stop where a Guest comes to its end."),
     ("catch switch", "catch switch", "Stop where the Guest is entered."),
     ("catch console", "catch console", "Stop where something is printed."),
     (
