@@ -123,6 +123,7 @@ def _show(report: Report, left: int) -> None:
 
 def _save(made: Sweep, outcomes: list[Outcome], folder: Path, name: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
+    click.echo()
     numbers: dict[str, int] = {}
     for found in classes(outcomes):
         verdict = found.verdict.name.lower()
@@ -131,7 +132,7 @@ def _save(made: Sweep, outcomes: list[Outcome], folder: Path, name: str) -> None
         number = numbers[verdict] = numbers.get(verdict, 0) + 1
         path = folder / f"{name}-{verdict}{'' if number == 1 else f'-{number}'}.lgt"
         made.branch_of(found.first).save(path, ("lgreplay", *sys.argv[1:]))
-        click.echo(one_line(f"{path}: {found.kind}, from tick {found.first.tick}"), err=True)
+        click.echo(one_line(f"{path}: {found.kind}, from tick {found.first.tick}"))
 
 
 __all__ = ["Wanted", "event_stop", "run_sweep"]
