@@ -22,6 +22,7 @@ from prompt_toolkit.output import Output
 from replay.events import Kind
 from replay.timeline import Timeline
 from tui.arrangement import Rectangle, exchanged
+from tui.attached import Attachment
 from tui.commands import execute
 from tui.desk import Desk, Refused
 from tui.engine import Engine, Job, Report
@@ -51,6 +52,7 @@ class Tui:
         theme: Theme = Theme.DARK,
         ascii_only: bool = False,
         kept: Kept = Kept(),  # noqa: B008 - a frozen value
+        attachment: Attachment | None = None,
         terminal_input: Input | None = None,
         terminal_output: Output | None = None,
     ) -> None:
@@ -66,6 +68,7 @@ class Tui:
         self.size = (80, 24)
         self.first_commands = kept.commands
         self._kept = kept
+        self._attachment = attachment
         self._submitted = self.done = 0
         self._symbols = [s.name for table in timeline.symbols.kernels for s in table]
         self.engine = Engine(timeline, self._from_engine)
@@ -78,7 +81,13 @@ class Tui:
         try:
             self.window.run(self.begin)
         finally:
-            self.engine.close()
+            self.close()
+
+    def close(self) -> None:
+        """End all threads."""
+        self.engine.close()
+        if self._attachment is not None:
+            self._attachment.close()
 
     def begin(self) -> None:
         """Start the engine, and put it where the last session was."""
@@ -86,7 +95,9 @@ class Tui:
         for text in self._kept.stops:
             self.move(partial(_stop_again, text=text), stays=True)
         tick = self._kept.tick
-        if tick is not None:
+        if self._attachment is not None:
+            self._attachment.begin(self)
+        elif tick is not None:
             self.move(lambda desk: desk.seek(tick), "going to where the last session was")
 
     def quit(self) -> None:
@@ -162,6 +173,8 @@ class Tui:
         before, self.shot = self.shot, shot
         if before is not None and before.position.tick != shot.position.tick:
             self.unselect(*_FOLLOWERS)
+        if self._attachment is not None and self.idle and before is not None:
+            self._attachment.arrived(shot.position.tick)
 
     def _select_from(self, pane: str, key: int) -> None:
         self.select(pane, key)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 
 @click.command
-@click.argument("trace")
+@click.argument("trace", required=False)
 @click.option(
     "--theme",
     type=click.Choice(["dark", "light", "none"]),
@@ -15,22 +17,37 @@ import click
 @click.option("--ascii", "ascii_only", is_flag=True, help="Draw with ASCII characters only.")
 @click.option("--seek", "where", metavar="PLACE", help="Begin there: a tick, 50%, end, @bookmark.")
 @click.option("--fresh", is_flag=True, help="Forget how the last session on this trace was left.")
+@click.option(
+    "--attach",
+    type=click.Path(path_type=Path),
+    metavar="SOCKET",
+    help="Share the position with a debugger: what `lgreplay gdb --tui-socket SOCKET` serves.",
+)
 @click.option("--salvage", is_flag=True, help="Take a damaged trace up to the damage.")
 def tui(
-    trace: str,
+    trace: str | None,
     theme: str | None,
     ascii_only: bool,
     where: str | None,
     fresh: bool,
+    attach: Path | None,
     salvage: bool,
 ) -> None:
     """Look into TRACE on a full screen, forwards and backwards in time.
 
-    The key ? shows all keys, q leaves.
+    The key ? shows all keys, q leaves. With --attach, TRACE is the debugger's unless it is given.
     """
     from tui.starting import start
 
-    start(trace, theme, where, ascii_only=ascii_only, fresh=fresh, salvage=salvage)
+    start(
+        trace,
+        theme,
+        where,
+        ascii_only=ascii_only,
+        fresh=fresh,
+        salvage=salvage,
+        attach=attach,
+    )
 
 
 __all__ = ["tui"]

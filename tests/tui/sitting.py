@@ -131,7 +131,7 @@ class Sitting:
         try:
             await asyncio.wait_for(self._task, PATIENCE)
         finally:
-            self.tui.engine.close()
+            self.tui.close()
             self._stack.close()
             self.timeline.close()
 
