@@ -30,7 +30,9 @@ def _stepping(unit: Unit, *, backwards: bool) -> Action:
 
 
 def _resuming(*, backwards: bool) -> Action:
-    return lambda tui, _: tui.move(lambda desk: desk.resume(backwards=backwards), "running")
+    return lambda tui, _: tui.move(
+        lambda desk: desk.resume(backwards=backwards), "running", watched=not backwards
+    )
 
 
 def _seeking(where: str) -> Action:

@@ -118,12 +118,17 @@ class Tui:
 
     # ---- the engine ---------------------------------------------------------------------------------
 
-    def move(self, job: Job, label: str = "", *, stays: bool = False) -> None:
-        """Have something done. Unless it `stays`, code and events follow the moment again."""
+    def move(
+        self, job: Job, label: str = "", *, stays: bool = False, watched: bool = False
+    ) -> None:
+        """Have something done. Unless it `stays`, code and events follow the moment again.
+
+        `watched`: show what it passes on the way.
+        """
         if not stays and (self.wish.code_at is not None or self.wish.events_at is not None):
             self.wish = replace(self.wish, code_at=None, events_at=None)
             self.engine.wish(self.wish)
-        self._submitted = self.engine.submit(job, label)
+        self._submitted = self.engine.submit(job, label, watched=watched)
 
     def see(self, **changes: Any) -> None:
         """See something else of this moment."""

@@ -48,6 +48,7 @@ class _Task:
     job: Job
     label: str
     number: int
+    watched: bool = False
 
 
 class Engine:
@@ -75,10 +76,13 @@ class Engine:
         """Begin; the first report comes by itself."""
         self._thread.start()
 
-    def submit(self, job: Job, label: str = "") -> int:
-        """Have a job done; returns its number, which a report has as `done` once it is."""
+    def submit(self, job: Job, label: str = "", *, watched: bool = False) -> int:
+        """Have a job done; returns its number, which a report has as `done` once it is.
+
+        `watched`: what it passes is shown on the way, as far as it does not cost much.
+        """
         self._submitted += 1
-        self._tasks.put(_Task(job, label, self._submitted))
+        self._tasks.put(_Task(job, label, self._submitted, watched))
         return self._submitted
 
     def wish(self, wish: Wish) -> int:
@@ -215,7 +219,11 @@ class Engine:
     def _progress(self, tick: Tick) -> None:
         task = self._running
         label = clean(task.label)[:_LABEL] if task is not None and task.label else "running"
-        self._report(Report(busy=f"{label}: tick {tick:,}"))
+        shot = None
+        if task is not None and task.watched:
+            self._desk.camera.index.grow()
+            shot = self._desk.camera.take(self._wish, self._desk.points())
+        self._report(Report(shot, busy=f"{label}: tick {tick:,}"))
 
 
 __all__ = ["Engine", "Job", "Report"]

@@ -2,7 +2,8 @@
 
 An event takes ten bytes here: its tick, its kind and a number (IRQ, vector or hypercall). The index grows a chunk at a
 time, on the engine's thread while that has nothing else to do; until it is whole, answers are for the part that is
-known, and `known_to` says how far that goes.
+known, and `known_to` says how far that goes. A store may grow itself (a recording that is being made), and lose its
+newest part again; then the index begins anew.
 
 Read next: events_view.py, snapshot.py.
 """
@@ -68,7 +69,9 @@ class EventIndex:
 
     def __init__(self, store: EventStore) -> None:
         self._store = store
-        self._next_chunk = 0
+        self._begin()
+
+    def _begin(self) -> None:
         self._ticks = array("Q")
         self._kinds = bytearray()
         self._numbers = bytearray()
@@ -85,7 +88,12 @@ class EventIndex:
     @property
     def whole(self) -> bool:
         """Whether all events are in it."""
-        return self._next_chunk >= self._store.chunk_count
+        return len(self) == len(self._store) and self._agrees()
+
+    def _agrees(self) -> bool:
+        """Whether the newest event here is the store's still."""
+        last = self._store.event(len(self) - 1) if len(self) else None
+        return last is None or last.tick == self._ticks[-1]
 
     @property
     def known_to(self) -> int:
@@ -94,11 +102,13 @@ class EventIndex:
 
     def grow(self) -> None:
         """Take in one more chunk."""
+        if len(self) > len(self._store) or not self._agrees():
+            self._begin()
         if self.whole:
             return
-        for event in self._store.chunk(self._next_chunk).events:
+        chunk, at = self._store.position_of(len(self))
+        for event in self._store.chunk(chunk).events[at:]:
             self._add(event)
-        self._next_chunk += 1
         self._densities.clear()
 
     def _add(self, event: Event) -> None:
