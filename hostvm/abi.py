@@ -65,11 +65,12 @@ class Translation(Enum):
 class DevicePage(Enum):
     """What the Launcher's page of devices is like, and when a driver tells of its status.
 
-    Older descriptors are of another kind (2.6.24) or none (2.6.23). See devices/bus.py for the other two.
+    Older descriptors are of another kind (2.6.24) or none (2.6.23). See devices/bus.py for the other three.
     """
 
     OLDER = auto()
     EVERY_STATUS = auto()
+    DRIVER_OK = auto()
     FEATURES_FINAL = auto()
 
 
@@ -224,6 +225,7 @@ _2_6_37 = replace(
     vmcall=True,
     first_root_is_chosen=False,
     port_read_by_width=False,
+    device_page=DevicePage.DRIVER_OK,
 )
 _2_6_32 = replace(
     _2_6_37,

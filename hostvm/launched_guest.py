@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from hostvm.abi import Abi, DevicePage, generation
+from hostvm.abi import Abi, generation
 from hostvm.devices.bus import DeviceBus
 from hostvm.devices.launcher_memory import LauncherMemory
 from hostvm.gates import copy_traps
@@ -123,7 +123,7 @@ class LaunchedGuest:
             loaded.devices,
             LauncherMemory(memory, base, limit),
             self,
-            every_status=abi.device_page is DevicePage.EVERY_STATUS,
+            drivers=abi.device_page,
         )
 
     # ---- HostServices: what lguest's Host code asks for ------------------------------------------

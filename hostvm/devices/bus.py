@@ -4,9 +4,10 @@ A NOTIFY is an address, and the address says what is meant, in this order: a dev
 changed its status; a queue's first page means that the queue was rung; anything else below the end of the device pages
 is a text for the early console.
 
-Generations differ in when a driver tells of its status. Up to 2.6.29 it does with every change; from 2.6.30 on when it
-resets the device, and once when features are settled, which starts the device; being told that twice is fatal, and so
-is ringing before.
+Generations differ in when a driver tells of its status, and what that does. Up to 2.6.37 it tells of every change, and
+ringing is never a mistake. Up to 2.6.29 the device is there as soon as it has a status, from 2.6.30 on when the driver
+says that it is ready, or rings. From 2.6.38 on the driver tells when it resets the device, and once when features are
+settled, which starts the device; being told that twice is fatal, and so is ringing before.
 
 Source: lguest's Launcher (handle_output, update_device_status). Read next: hostvm/launched_guest.py.
 """
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from hostvm.abi import DevicePage
 from hostvm.devices.block import BlockDevice
 from hostvm.devices.config import BlockConfig, ConsoleConfig, RngConfig
 from hostvm.devices.console import ConsoleDevice
@@ -22,9 +24,11 @@ from hostvm.devices.descriptor_page import PlacedDevice
 from hostvm.devices.device import Device, DeviceHost, DeviceState
 from hostvm.devices.launcher_memory import LauncherMemory
 from hostvm.devices.rng import RngDevice
+from hostvm.devices.virtqueue import Virtqueue
 from hostvm.errors import GuestKilled
 from hostvm.x86 import PAGE_SIZE
 
+_DRIVER_OK = 0x04
 _FAILED = 0x80
 _LONGEST_TEXT = 1 << 16
 
@@ -40,7 +44,7 @@ def _device(placed: PlacedDevice, memory: LauncherMemory, host: DeviceHost) -> D
 
 
 class DeviceBus:
-    """The devices in their places. `every_status`: drivers tell of each change of status."""
+    """The devices in their places. `drivers`: of what kind of generation they are."""
 
     def __init__(
         self,
@@ -48,11 +52,11 @@ class DeviceBus:
         memory: LauncherMemory,
         host: DeviceHost,
         *,
-        every_status: bool = False,
+        drivers: DevicePage = DevicePage.FEATURES_FINAL,
     ) -> None:
         self._memory = memory
         self._host = host
-        self._every_status = every_status
+        self._drivers = drivers
         self.devices = tuple(_device(each, memory, host) for each in placed)
         self._descriptors = {device.placed.address: device for device in self.devices}
         self._doorbells = {
@@ -70,24 +74,30 @@ class DeviceBus:
         if (device := self._descriptors.get(address)) is not None:
             self._status_changed(device)
         elif (rung := self._doorbells.get(address)) is not None:
-            device, queue = rung
-            if device.running:
-                device.serve(queue)
-            elif not self._every_status:
-                raise GuestKilled(f"Notification on {device.name} before setup!")
+            self._rung(*rung)
         else:
             self._early_console(address)
+
+    def _rung(self, device: Device, queue: Virtqueue) -> None:
+        if device.running:
+            device.serve(queue)
+        elif self._drivers is DevicePage.DRIVER_OK:
+            device.start()
+        elif self._drivers is DevicePage.FEATURES_FINAL:
+            raise GuestKilled(f"Notification on {device.name} before setup!")
 
     def _status_changed(self, device: Device) -> None:
         status = self._memory.read(device.placed.status, 1)[0]
         if not status:
             device.reset()
         elif status & _FAILED:
-            if device.running and not self._every_status:
+            if device.running and self._drivers is not DevicePage.EVERY_STATUS:
                 device.reset()
+        elif self._drivers is DevicePage.DRIVER_OK and not status & _DRIVER_OK:
+            return
         elif not device.running:
             device.start()
-        elif not self._every_status:
+        elif self._drivers is DevicePage.FEATURES_FINAL:
             raise GuestKilled(f"Device {device.name} features finalized twice")
 
     def _early_console(self, address: int) -> None:

@@ -35,7 +35,7 @@ OLD, NEW, NEWEST = ("2.6.24", "2.6.27"), ("2.6.32", "2.6.37", "3.2"), ("3.10",)
 EARLIER = OLD + NEW
 ALL = EARLIER + NEWEST
 WITH_DEVICES = ("2.6.27", *NEW, *NEWEST)
-FINAL_FEATURES = NEW + NEWEST
+FINAL_FEATURES = ("3.2", *NEWEST)
 
 TABLE, DIRECTORY, DEVICE_TABLE, REQUEST = 0x320000, 0x321000, 0x322000, 0x323000
 DIRECTORIES, DIRECTORY_COUNT = 0x330000, 48
@@ -386,7 +386,6 @@ def _block_request(kind: int, sector: int, *pieces: tuple[int, int, int]) -> Cal
 
 
 def _finalized_twice(program: Condemned) -> None:
-    program.find_devices()
     program.start(CONSOLE.address)
     program.call(Call.NOTIFY, CONSOLE.address)
     program.call(Call.NOTIFY, CONSOLE.address)

@@ -6,7 +6,7 @@
  * A virtqueue is three arrays: descriptors of buffers, a ring of chains that we make available, a ring of chains that the
  * device has used. Each side writes its own ring only.
  *
- * The generations differ in one thing: the older Launcher hears of every change of the status byte, the newer one of two
+ * The generations differ in one thing: the older Launchers hear of every change of the status byte, the newest of two
  * only, the reset and the moment when features are settled; a second such moment would be fatal.
  */
 #include "virtio.h"
@@ -53,7 +53,7 @@ static void notify_device(const volatile struct device *device)
 static void set_status(volatile struct device *device, u8 status)
 {
     device->status = status;
-    if (LGUEST_GENERATION == 206 || status == STATUS_RESET)
+    if (LGUEST_GENERATION < 302 || status == STATUS_RESET)
         notify_device(device);
 }
 
@@ -174,7 +174,7 @@ static void init_device(volatile struct device *device)
     set_status(device, STATUS_ACKNOWLEDGE);
     set_status(device, STATUS_ACKNOWLEDGE | STATUS_DRIVER);
     memset(accepted, 0, device->feature_bytes);
-    if (LGUEST_GENERATION >= 232)
+    if (LGUEST_GENERATION == 302)
         notify_device(device);
     start_driver(device, config, accepted + device->feature_bytes);
     set_status(device, STATUS_ACKNOWLEDGE | STATUS_DRIVER | STATUS_DRIVER_OK);

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass, field
 
+from hostvm.abi import DevicePage
 from hostvm.devices.bus import DeviceBus
 from hostvm.devices.config import DeviceConfig
 from hostvm.devices.descriptor_page import QUEUE_ENTRIES, PlacedDevice, lay_out_devices
@@ -49,7 +50,9 @@ class Notes:
 class Bench:
     """A Guest's memory with devices at its end, and guard pages around it."""
 
-    def __init__(self, *configs: DeviceConfig, every_status: bool = False) -> None:
+    def __init__(
+        self, *configs: DeviceConfig, drivers: DevicePage = DevicePage.FEATURES_FINAL
+    ) -> None:
         page = lay_out_devices(MEMORY, configs)
         self.page = page
         self.limit = page.pfn_limit * PAGE_SIZE
@@ -59,7 +62,7 @@ class Bench:
         self.memory = LauncherMemory(self.physical, BASE, self.limit)
         self.memory.write(MEMORY, page.content)
         self.notes = Notes()
-        self.bus = DeviceBus(page.devices, self.memory, self.notes, every_status=every_status)
+        self.bus = DeviceBus(page.devices, self.memory, self.notes, drivers=drivers)
 
     @property
     def guards_intact(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from hostvm.abi import DevicePage
 from hostvm.devices.config import BlockConfig, RngConfig
 from tests.hostvm.devices.driver import IN, MEMORY, Bench, Driver, block_head
 from tests.hostvm.lguest_kit import kills
@@ -44,7 +45,7 @@ def test_features_are_settled_once() -> None:
 
 
 def test_older_drivers_tell_of_every_status() -> None:
-    bench = Bench(every_status=True)
+    bench = Bench(drivers=DevicePage.EVERY_STATUS)
     console = bench.device("console")
     bench.bus.notify(console.queues[1].address)
     for status in (0, 1, 3, 7):
@@ -53,6 +54,28 @@ def test_older_drivers_tell_of_every_status() -> None:
     driver.add(b"hello")
     driver.ring()
     assert bench.notes.printed == b"hello"
+
+
+def test_later_drivers_tell_of_every_status_and_begin_when_they_are_ready_or_ring() -> None:
+    bench = Bench(drivers=DevicePage.DRIVER_OK)
+    console = bench.device("console")
+    for status in (0, 1, 3):
+        bench.set_status(console.placed, status)
+        assert not console.running
+    driver = Driver(bench, console.queues[1])
+    driver.add(b"early, ")
+    driver.ring()
+    assert console.running
+    bench.set_status(console.placed, 0)
+    assert not console.running
+    for status in (1, 3, 7, 7):
+        bench.set_status(console.placed, status)
+    driver = Driver(bench, console.queues[1])
+    driver.add(b"hello")
+    driver.ring()
+    assert bench.notes.printed == b"early, hello"
+    bench.set_status(console.placed, 0x87)
+    assert not console.running
 
 
 def test_a_reset_wipes_rings_and_features_and_forgets_what_was_waited_for() -> None:
