@@ -14,6 +14,7 @@ from tests.bench import (
     rates,
     round_trip,
     start,
+    sweeps,
     time_travel,
     trace_size,
     tui,
@@ -30,6 +31,7 @@ FIGURES: tuple[Figure, ...] = (
     *peak_memory.FIGURES,
     *linux.FIGURES,
     *time_travel.FIGURES,
+    *sweeps.FIGURES,
     *tui.FIGURES,
 )
 
