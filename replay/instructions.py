@@ -52,4 +52,11 @@ def length_of(code: bytes) -> int:
     return 0
 
 
-__all__ = ["LONGEST", "is_call", "is_rep_string", "is_return", "length_of"]
+def text_of(code: bytes, address: int) -> str:
+    """The instruction at the beginning of `code` as an assembler has it; "?" if it is none."""
+    for _, _, name, operands in _DECODER.disasm_lite(code, address, 1):
+        return f"{name} {operands}".rstrip()
+    return "?"
+
+
+__all__ = ["LONGEST", "is_call", "is_rep_string", "is_return", "length_of", "text_of"]

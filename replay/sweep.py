@@ -150,11 +150,24 @@ class Sweep(Timeline):
 
     # ---- one run --------------------------------------------------------------------------------
 
-    def _run_from(self, placed: Placed | None, reception: Reception) -> Outcome:
+    def continuation(self, tick: Tick, seed: int) -> Outcome:
+        """What comes of a run from `tick` on in which nothing is placed."""
+        self.go(tick)
+        self.snapshots.pinned = self.tick
+        keep = self.keep_here()
+        outcome = self._run_from(None, Reception.UNSET, seed)
+        self._quiet()
+        self._restore(keep)
+        return outcome
+
+    def _run_from(
+        self, placed: Placed | None, reception: Reception, seed: int | None = None
+    ) -> Outcome:
         plan, machine = self.plan, self.machine
         notes = Notes(plan.guest, plan.irq, self._panic)
         start, eip = self.tick, machine.cpu.eip
-        world = PlacedWorld(since(self), placed, notes, seed=plan.seed, pause=self._pause)
+        seed = plan.seed if seed is None else seed
+        world = PlacedWorld(since(self), placed, notes, seed=seed, pause=self._pause)
         machine.enter(world)
         wrong = self._go_on(world, Tick(start + plan.oracle.ticks))
         verdict, text = wrong or self._judged(notes)

@@ -16,16 +16,14 @@ from html import escape
 from itertools import pairwise
 from string import ascii_uppercase
 
-from capstone import CS_ARCH_X86, CS_MODE_32, Cs
-
 from replay.errors import one_line
+from replay.instructions import text_of
 from replay.outcomes import Class, Outcome, Verdict, classes
 from replay.sweep import Plan
 from replay.symbols import Symbols
 
 _SIGNS = {Verdict.PASSED: ".", Verdict.ENDED: "o", Verdict.SKIPPED: "-"}
 _FEW_ROWS = 40
-_DECODER = Cs(CS_ARCH_X86, CS_MODE_32)
 _GUEST_TOP = 0xFFC00000
 
 
@@ -96,7 +94,9 @@ class Report:
     def _row(self, outcomes: list[Outcome], width: int) -> Row:
         first = outcomes[0]
         marks = "".join(self._mark(outcome) for outcome in outcomes)
-        return Row(first.eip, self._name(first), _instruction(first), squeezed(marks, width))
+        return Row(
+            first.eip, self._name(first), text_of(first.code, first.eip), squeezed(marks, width)
+        )
 
     def _mark(self, outcome: Outcome) -> str:
         return _SIGNS.get(outcome.verdict) or self.marks[outcome.kind]
@@ -162,12 +162,6 @@ def _marks(found: Sequence[Class]) -> Iterator[tuple[str, str]]:
 
 def _tried(outcomes: Sequence[Outcome]) -> bool:
     return any(outcome.verdict is not Verdict.SKIPPED for outcome in outcomes)
-
-
-def _instruction(outcome: Outcome) -> str:
-    for _, _, name, operands in _DECODER.disasm_lite(outcome.code, outcome.eip, 1):
-        return f"{name} {operands}".rstrip()
-    return "?"
 
 
 def squeezed(marks: str, width: int) -> str:
