@@ -49,6 +49,7 @@ from hostvm.cpu_state import (
     CpuState,
     read_state,
     write_flags,
+    write_fpu,
     write_state,
 )
 from hostvm.cpuid import cpuid
@@ -387,10 +388,18 @@ class Cpu:
     def revert(self, state: CpuState) -> None:
         """As `restore`, where memory was changed by PhysicalMemory only: translations that still hold are kept."""
         write_state(self.env, state)
-        self._uc.reg_write(x86_const.UC_X86_REG_FPCW, state.fpu[2])
-        self._uc.reg_write(x86_const.UC_X86_REG_MXCSR, state.mxcsr)
+        self._set_rounding(state)
         self._set_exits(())
         self.flush_tlb()
+
+    def load_fpu(self, state: CpuState) -> None:
+        """Put the FPU's part of `state` into the CPU, and nothing else."""
+        write_fpu(self.env, state)
+        self._set_rounding(state)
+
+    def _set_rounding(self, state: CpuState) -> None:
+        self._uc.reg_write(x86_const.UC_X86_REG_FPCW, state.fpu[2])
+        self._uc.reg_write(x86_const.UC_X86_REG_MXCSR, state.mxcsr)
 
     def flush(self) -> None:
         """Forget cached translations of addresses and code. Changes no architectural state."""

@@ -184,7 +184,7 @@ def write_state(env: Env, state: CpuState) -> None:
         env.cr[index] = value
     for index, value in enumerate(state.dr):
         env.dr[index] = value
-    _write_fpu(env, state)
+    write_fpu(env, state)
     env.sysenter_cs = state.sysenter_cs
     env.old_exception, env.error_code = EMPTY_EXCEPTION, 0
     write_flags(env, state.eflags)
@@ -192,7 +192,8 @@ def write_state(env: Env, state: CpuState) -> None:
     env.hflags2 = env.hflags2 & ~HF2_NMI_BLOCKED | (HF2_NMI_BLOCKED if state.nmi_blocked else 0)
 
 
-def _write_fpu(env: Env, state: CpuState) -> None:
+def write_fpu(env: Env, state: CpuState) -> None:
+    """Put the FPU's part of `state` into `env`, except what needs the engine's own setters."""
     top, status, _, tags, registers, fpop, fpcs, fpds, fpip, fpdp = state.fpu
     env.fpstt, env.fpus = top & 7, status & ~0x3800
     for index in range(8):
@@ -228,5 +229,6 @@ __all__ = [
     "hflags_of",
     "read_state",
     "write_flags",
+    "write_fpu",
     "write_state",
 ]

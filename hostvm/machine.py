@@ -25,6 +25,7 @@ from hostvm.edits import Edit
 from hostvm.edits import make as make_edit
 from hostvm.edits import refusal as edit_refusal
 from hostvm.errors import GuestKilled
+from hostvm.fpu_context import change_fpu
 from hostvm.handle_trap import handle_trap
 from hostvm.host_tables import HostStart, build_host_world
 from hostvm.hypercalls import do_hypercalls
@@ -300,6 +301,8 @@ class Machine:
     def _enter(self, guest: LaunchedGuest) -> None:
         """Set the CPU up to go behind the hlt into the Switcher, and so into the Guest."""
         ran_last = self._last_guest == guest.number
+        if not ran_last and self._last_guest >= 0:
+            change_fpu(self.cpu, self.memory, self._last_guest, guest.number)
         self._last_guest = guest.number
         copy_in_guest_info(self.memory, guest, self._switcher, ran_last=ran_last)
         guest.regs.trapnum = TRAP_IN_SWITCHER

@@ -57,6 +57,7 @@ CPU_PAGES = HostPhysical(HOST_AREA + 0x8000)
 CPU_STATE = HostPhysical(CPU_PAGES + PAGE_SIZE)
 GUEST_REGS = HostPhysical(HOST_AREA + 0x10000)
 GUEST_SWITCHER_PAGE_TABLES = HostPhysical(HOST_AREA + 0x20000)
+GUEST_FPU = HostPhysical(HOST_AREA + 0x30000)
 SHADOW_POOL = HostPhysical(HOST_AREA + 0x100000)
 SHADOW_POOL_SIZE = HOST_AREA + HOST_AREA_SIZE - SHADOW_POOL
 
@@ -85,6 +86,12 @@ def guest_switcher_page_table(guest: int) -> HostPhysical:
     """The page table for slot SWITCHER_SLOT of every shadow directory of Guest number `guest`."""
     assert 0 <= guest < MAX_GUESTS
     return HostPhysical(GUEST_SWITCHER_PAGE_TABLES + guest * PAGE_SIZE)
+
+
+def guest_fpu_area(guest: int) -> HostPhysical:
+    """Where Guest number `guest`'s FPU is kept while another Guest runs."""
+    assert 0 <= guest < MAX_GUESTS
+    return HostPhysical(GUEST_FPU + guest * PAGE_SIZE)
 
 
 def guest_shadow_pool(guest: int) -> tuple[HostPhysical, int]:
