@@ -1,5 +1,7 @@
 """Writing to the past: each write opens a branch, and the debugger goes on in that.
 
+Where a run is being recorded, and the debugger is in its present, nothing is past yet: there it writes into the run.
+
 The recorded run stays as it is; a branch shares it up to the write. Several writes at one place - gdb makes many for a
 `call` - make one branch with several edits. Branches lie on each other like sheets: leaving one leads back to where it
 was opened. Points and catches hold on whichever sheet lies on top.
@@ -22,6 +24,7 @@ from hostvm.memory_map import SWITCHER_BASE
 from hostvm.units import Tick
 from replay.branch import Branch, set_memory, set_register
 from replay.errors import ReplayError
+from replay.live import LiveTimeline
 from replay.look import GuestSpace
 from replay.timeline import Timeline
 
@@ -106,6 +109,9 @@ class Branches:
     def _write(self, edits: list[Edit]) -> None:
         """Open a branch with these edits, or take them into the one that has just been opened here."""
         old, parent, all_edits = self.top, self.top.timeline, edits
+        if isinstance(parent, LiveTimeline) and parent.tick == parent.end_tick:
+            self._write_now(parent, edits)
+            return
         again = isinstance(parent, Branch) and parent.tick == parent.branch_tick == parent.end_tick
         if again:
             parent, all_edits = self._scenes[-2].timeline, [*self._edits[-1], *edits]
@@ -120,6 +126,12 @@ class Branches:
         self._move_points(old, scene)
         self._scenes.append(scene)
         self._edits.append(all_edits)
+
+    def _write_now(self, timeline: LiveTimeline, edits: list[Edit]) -> None:
+        try:
+            timeline.write(edits)
+        except ReplayError as error:
+            raise TargetFault(str(error), Errno.EPERM) from error
 
     # ---- words ----------------------------------------------------------------------------------
 

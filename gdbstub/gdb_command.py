@@ -13,8 +13,14 @@ if TYPE_CHECKING:
     from replay.timeline import Timeline
 
 
-@click.command
-@click.argument("trace")
+@click.command(context_settings={"ignore_unknown_options": True})
+@click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="TRACE")
+@click.option(
+    "--record",
+    "live",
+    is_flag=True,
+    help="Debug a guest while it is being recorded; instead of TRACE come the options of `lgreplay record`.",
+)
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
@@ -33,8 +39,11 @@ if TYPE_CHECKING:
     help="Share the position at a unix socket of this name: `lgreplay tui --attach` follows it, and leads.",
 )
 @click.option("--salvage", is_flag=True, help="Take a damaged trace up to the damage.")
+@click.pass_context
 def gdb(
-    trace: str,
+    ctx: click.Context,
+    words: tuple[str, ...],
+    live: bool,
     port: int | None,
     unix: Path | None,
     stdio: bool,
@@ -49,20 +58,47 @@ def gdb(
     """
     from gdbstub.serving import launch_gdb, serve_at, serve_stdio
     from gdbstub.timeline_target import TimelineTarget
-    from replay.log import TraceReader
-    from replay.timeline import Timeline
 
     if sum((port is not None, unix is not None, stdio, launch)) > 1:
         raise click.UsageError("one of --port, --unix, --stdio and --launch is enough")
     with ExitStack() as stack:
-        timeline = stack.enter_context(Timeline(TraceReader(trace, salvage=salvage)))
-        target = _shared(timeline, shared, stack) if shared else TimelineTarget(timeline)
+        if live:
+            if shared or salvage:
+                raise click.UsageError("--record: --tui-socket and --salvage are for a TRACE")
+            target = _live(ctx, words, stack, typing=not (stdio or launch))
+        else:
+            timeline = stack.enter_context(_trace(words, salvage=salvage))
+            target = _shared(timeline, shared, stack) if shared else TimelineTarget(timeline)
         if stdio:
             serve_stdio(target)
         elif launch:
             raise click.exceptions.Exit(launch_gdb(target, program))
         else:
             serve_at(target, unix if unix is not None else port or 0)
+
+
+def _trace(words: tuple[str, ...], *, salvage: bool) -> Timeline:
+    from replay.log import TraceReader
+    from replay.timeline import Timeline
+
+    for word in words:
+        if word.startswith("-"):
+            raise click.NoSuchOption(word)
+    if len(words) != 1:
+        raise click.UsageError("want one TRACE, or --record with the options of `record`")
+    return Timeline(TraceReader(words[0], salvage=salvage))
+
+
+def _live(
+    ctx: click.Context, words: tuple[str, ...], stack: ExitStack, *, typing: bool
+) -> TimelineTarget:
+    """Power a guest on, for a debugger to be there from its first step."""
+    from gdbstub.live_session import live_session
+    from replay.commands.record import record, wish_of
+
+    options = record.make_context("record", list(words), parent=ctx)
+    arguments = ctx.find_root().obj or ()
+    return stack.enter_context(live_session(wish_of(options), arguments, typing=typing))
 
 
 def _shared(timeline: Timeline, where: Path, stack: ExitStack) -> TimelineTarget:

@@ -181,6 +181,12 @@ class TimelineTarget:
         self._said_for = _SAY_FIRST
         self._say_at = self._alive_at + _SAY_FIRST
 
+    def console(self, data: bytes) -> None:
+        """Let the debugger show what a Guest prints while it is being recorded."""
+        if self.progress is not None:
+            self._alive_at = time.monotonic()
+            self.progress(data.decode(errors="replace"))
+
     def _report(self, tick: Tick) -> None:
         """Let the debugger know that a long move goes on, and, at growing intervals, show how far it is."""
         now = time.monotonic()

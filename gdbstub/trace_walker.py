@@ -5,8 +5,9 @@ recognised by its page directory. Looking for that means looking at instructions
 range of addresses.
 
 A move can be cancelled from another thread at any moment; the position is then that of its beginning, also where the
-move had several parts. A cancel that the timeline hears of too late, when the move is over, it takes for one of the
-next move: so a cancelled part that nobody has asked for is done again.
+move had several parts - unless a run that is being recorded has gone on in it. A cancel that the timeline hears of too
+late, when the move is over, it takes for one of the next move: so a cancelled part that nobody has asked for is done
+again.
 
 Read next: stepping.py, timeline_target.py.
 """
@@ -23,6 +24,7 @@ from gdbstub.stepping import Reasons
 from gdbstub.target import Reason, ReasonKind, Stop
 from hostvm.memory_map import SWITCHER_BASE
 from replay.errors import ReplayError
+from replay.live import LiveTimeline
 from replay.look import Look
 from replay.moves import Unit
 from replay.stops import Arrival, Cancelled, Instructions
@@ -117,6 +119,10 @@ class TraceWalker:
                 break
         return tuple(self._points.reasons(self.arrival))
 
+    def _ran_on(self, end: int) -> bool:
+        """Whether a run that is being recorded has gone on since its present was at `end`; that cannot be undone."""
+        return isinstance(self._timeline, LiveTimeline) and self._timeline.end_tick > end
+
     # ---- whole moves ----------------------------------------------------------------------------
 
     def cancel(self) -> None:
@@ -129,11 +135,12 @@ class TraceWalker:
 
         Raises: TargetFault where the replay goes wrong.
         """
-        origin = self._timeline.tick
+        origin, end = self._timeline.tick, self._timeline.end_tick
         self._cancelled.clear()
         try:
             stop = move()
-            if any(reason.kind is ReasonKind.INTERRUPTED for reason in stop.reasons):
+            interrupted = any(reason.kind is ReasonKind.INTERRUPTED for reason in stop.reasons)
+            if interrupted and not self._ran_on(end):
                 self.return_to(origin)
                 stop = Stop(self.current_thread(), stop.reasons, stop.note)
         except ReplayError as error:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
+from itertools import takewhile
 
 from hostvm.machine import Machine
 from hostvm.units import Tick
@@ -98,6 +99,11 @@ class BranchStore(EventStore):
     def own_events(self) -> Iterator[Event]:
         """The events that are not the parent's."""
         return (event for chunk in self._own for event in chunk)
+
+    def own_events_since(self, tick: Tick) -> Iterator[Event]:
+        """Those of `tick` or later, last one first."""
+        events = (event for chunk in reversed(self._own) for event in reversed(chunk))
+        return takewhile(lambda event: event.tick >= tick, events)
 
 
 def events_from(store: EventStore, start: Position) -> Iterator[Event]:

@@ -297,7 +297,9 @@ class Console:
 class HostWorld:
     """The World of this computer; `seed` is for the random choices, which are then at least known.
 
-    `stop` may be called at any moment, from a signal handler too: from then on waiting ends at once, for good.
+    `stop` may be called at any moment, from a signal handler too: from then on waiting ends at once, for good. Between
+    `rest` and `go_on` its time stands still. `while_waiting` is called every now and then during a wait, and may end
+    that with an exception.
     """
 
     def __init__(
@@ -314,6 +316,9 @@ class HostWorld:
         self._console = console
         self._typed = b""
         self._looked = 0
+        self.while_waiting: Callable[[], None] = lambda: None
+        self._rests_since: int | None = None
+        self._rested = 0
         self._offset = time.time_ns() - time.monotonic_ns()
         self._deadline: int | None = None
         self._host_tick = PeriodicTick(host_hz, self._now())
@@ -325,16 +330,30 @@ class HostWorld:
         """Wait no longer."""
         self._stopping = True
 
+    def rest(self) -> None:
+        """Let time stand still."""
+        if self._rests_since is None:
+            self._rests_since = self._monotonic()
+
+    def go_on(self) -> None:
+        """Let time go on."""
+        if self._rests_since is not None:
+            self._rested += self._monotonic() - self._rests_since
+            self._rests_since = self._gauged = None
+
     # Time.
+
+    def _monotonic(self) -> int:
+        return time.monotonic_ns() - self._rested
 
     def clock(self, tick: Tick, guest: int) -> Nanoseconds:
         return Nanoseconds(self._now())
 
     def tsc(self, tick: Tick, guest: int) -> int:
-        return time.monotonic_ns() & MASK_64
+        return self._monotonic() & MASK_64
 
     def _now(self) -> int:
-        return (self._offset + time.monotonic_ns()) // HOST_RESOLUTION_NS * HOST_RESOLUTION_NS
+        return (self._offset + self._monotonic()) // HOST_RESOLUTION_NS * HOST_RESOLUTION_NS
 
     def horizon(self, tick: Tick) -> Tick:
         now = self._now()
@@ -402,6 +421,7 @@ class HostWorld:
             if self._work_due() is None and self._console is None:
                 return None
             self._sleep()
+            self.while_waiting()
         return None
 
     def _sleep(self) -> None:

@@ -9,7 +9,7 @@ import click
 from replay.commands.options import as_corrected, as_count, as_keep, as_memory
 
 if TYPE_CHECKING:
-    from replay.keep import Keep
+    from replay.commands.plan import Wish
 
 
 @click.command
@@ -93,60 +93,24 @@ if TYPE_CHECKING:
 @click.option("--quiet", is_flag=True, help="Do not show the guest's console.")
 @click.argument("arguments", nargs=-1)
 @click.pass_context
-def record(
-    ctx: click.Context,
-    guests: tuple[str, ...],
-    kernels: tuple[str, ...],
-    output: str | None,
-    memory: int | None,
-    initrd: str | None,
-    init: str | None,
-    command_line: str,
-    blocks: tuple[str, ...],
-    rng: bool,
-    abi: str | None,
-    clock: str,
-    seed: int | None,
-    host_hz: int,
-    max_ticks: int | None,
-    keep_last: Keep | None,
-    interactive: bool,
-    no_reboot: bool,
-    corrected: tuple[str, ...],
-    quiet: bool,
-    arguments: tuple[str, ...],
-) -> None:
+def record(ctx: click.Context, /, **_: object) -> None:
     """Run a guest and record everything that a replay needs.
 
     The guest's console goes to stdout, progress to stderr; with the host's clock, what is typed goes to the (first)
     guest. ^C ends the recording, and the trace is whole then. A second ^C gives up and leaves FILE.incomplete, readable
     as far as it goes. With -i all keys are the guest's but ^A, and ^A x ends.
     """
-    from replay.commands.plan import Wish
     from replay.commands.recorder import run
 
-    run(
-        Wish(
-            guests=guests or (() if kernels else ("kestrel" if init else "hello",)),
-            kernels=kernels,
-            output=output,
-            memory=memory,
-            initrd=initrd,
-            init=init,
-            arguments=arguments,
-            command_line=command_line,
-            blocks=blocks,
-            rng=rng,
-            abi=abi,
-            clock=clock,
-            seed=seed,
-            host_hz=host_hz,
-            max_ticks=max_ticks,
-            keep_last=keep_last,
-            quiet=quiet,
-            interactive=interactive,
-            reboot=not no_reboot,
-            corrected=corrected,
-        ),
-        ctx.find_root().obj or (),
-    )
+    run(wish_of(ctx), ctx.find_root().obj or ())
+
+
+def wish_of(ctx: click.Context) -> Wish:
+    """What the options of `record` in a context ask for."""
+    from replay.commands.plan import Wish
+
+    options = dict(ctx.params)
+    usual = () if options["kernels"] else ("kestrel" if options["init"] else "hello",)
+    options["guests"] = options["guests"] or usual
+    options["reboot"] = not options.pop("no_reboot")
+    return Wish(**options)
