@@ -10,6 +10,7 @@ from tui.arrangement import SCREENS, exchanged, resized
 from tui.focus import beside
 from tui.keys import help_lines
 from tui.panes import PANES, Target
+from tui.selection import branch_target, event_kind
 from tui.values import SPACES
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def _same(*, backwards: bool) -> Action:
     """To an event like the one selected in the list."""
 
     def act(tui: Tui, _: int) -> None:
-        kind = tui.selected_kind()
+        kind = event_kind(tui.shot, tui.layout) if tui.shot else None
         if kind is None:
             tui.say("no event is selected", refused=True)
             return
@@ -109,7 +110,9 @@ def _enter(tui: Tui, count: int) -> None:
 
 
 def _show_code(tui: Tui, target: Target) -> None:
-    address = tui.branch_target() if tui.layout.focus == "code" else target.code
+    address = target.code
+    if tui.layout.focus == "code" and tui.shot is not None:
+        address = branch_target(tui.shot, tui.layout)
     if address is None:
         tui.say("it leads nowhere that is known", refused=True)
         return
@@ -140,7 +143,7 @@ def _sideways(step: int) -> Action:
         if tui.layout.focus == "timeline":
             _stepping(Unit.EVENT, backwards=step < 0)(tui, count)
         else:
-            tui.move_selection(step * count)
+            tui.move_selection(step * count, sideways=True)
 
     return act
 

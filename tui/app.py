@@ -19,18 +19,18 @@ from prompt_toolkit.input import Input
 from prompt_toolkit.mouse_events import MouseButton, MouseEvent, MouseEventType
 from prompt_toolkit.output import Output
 
-from replay.events import Kind
 from replay.timeline import Timeline
+from tui import selection
 from tui.arrangement import Rectangle, exchanged
 from tui.attached import Attachment
 from tui.commands import execute
 from tui.desk import Desk, Refused
 from tui.engine import Engine, Job, Report
-from tui.panes import PANES, Target
-from tui.panes.memory import row_size
+from tui.panes import Target
 from tui.panes.pane import NOTHING
 from tui.panes.timeline import LABEL, tick_of
 from tui.screen import Layout, Page, compose, rectangles
+from tui.selection import Moved
 from tui.state import Kept
 from tui.stop_words import stop_of
 from tui.text import EMPTY, Line, fit
@@ -38,7 +38,6 @@ from tui.theme import ASCII, UNICODE, Theme
 from tui.values import Snapshot, Wish
 from tui.window import Window
 
-_EDGE = 24
 _FOLLOWERS = ("code", "events", "stack", "callers", "console", "saved", "ring")
 
 
@@ -281,62 +280,33 @@ class Tui:
         self.change(cursors=MappingProxyType(kept))
 
     def target(self) -> Target:
-        """What is selected in the pane with the focus."""
-        if self.shot is None:
-            return NOTHING
-        pane = PANES[self.layout.focus]
-        key = pane.selected(self.shot, self.layout.cursors.get(pane.name))
-        return NOTHING if key is None else pane.target(self.shot, key)
-
-    def branch_target(self) -> int | None:
-        """Where the selected instruction leads."""
-        address = self.target().code
-        found = (
-            [each.target for each in self.shot.code if each.address == address] if self.shot else []
-        )
-        return found[0] if found else None
-
-    def selected_kind(self) -> Kind | None:
-        """Kind of the event selected in the list."""
-        if self.shot is None:
-            return None
-        key = PANES["events"].selected(self.shot, self.layout.cursors.get("events"))
-        return next((row.kind for row in self.shot.events.rows if row.ordinal == key), None)
+        """What can be done with what is selected in the pane with the focus."""
+        return NOTHING if self.shot is None else selection.target(self.shot, self.layout)
 
     def move_selection(self, by: int, *, sideways: bool = False) -> None:
         """Move the selection, or the page that stands over the panes."""
-        if self.layout.page is not None:
-            page = self.layout.page
+        page = self.layout.page
+        if page is not None:
             top = max(0, min(page.top + by, len(page.lines) - 1))
             self.change(page=replace(page, top=top))
-            return
-        name = self.layout.focus
-        pane = PANES[name]
-        keys = pane.keys(self.shot) if self.shot else ()
-        if not keys or self.shot is None:
-            return
-        key = pane.selected(self.shot, self.layout.cursors.get(name))
-        step = self._row(name) if name == "memory" and not sideways else 1
-        at = keys.index(key) if key is not None else 0
-        self._select_at(name, keys, at + by * step)
+        elif self.shot is not None:
+            name = self.layout.focus
+            width = next((r.width for r in self.rectangles() if r.pane == name), 80)
+            self._take(name, selection.moved(self.shot, self.layout, by, width, sideways=sideways))
 
-    def _row(self, name: str) -> int:
-        width = next((r.width for r in self.rectangles() if r.pane == name), 80)
-        return row_size(width)
-
-    def _select_at(self, name: str, keys: Sequence[int], at: int) -> None:
-        if name == "memory" and not 0 <= at < len(keys) and abs(at) < 1 << 20:
-            base = (keys[0] + at) & 0xFFFFFFF0
+    def _take(self, name: str, moved: Moved) -> None:
+        if moved.key is not None:
+            self.select(name, moved.key)
+        if moved.memory_at is not None:
             self.unselect("memory")
-            self.see(memory_at=f"{base:#x}")
-            return
-        at = max(0, min(at, len(keys) - 1))
-        self.select(name, keys[at])
-        if not _EDGE <= at < len(keys) - _EDGE:
-            if name == "events":
-                self.see(events_at=keys[at])
-            elif name == "code":
-                self.see(code_at=keys[at])
+            self.see(memory_at=f"{moved.memory_at:#x}")
+        if moved.code_at is not None:
+            self.see(code_at=moved.code_at)
+        if moved.events_at is not None:
+            self.see(events_at=moved.events_at)
+        if moved.event_place is not None:
+            wish, place = self.wish, moved.event_place
+            self.move(lambda desk: desk.event_at(wish, place), stays=True)
 
     # ---- typing -------------------------------------------------------------------------------------
 
@@ -370,17 +340,16 @@ class Tui:
         if not text or self.shot is None:
             self.say("search for what? / asks", refused=True)
             return
-        pane = PANES[name]
-        key = pane.selected(self.shot, self.layout.cursors.get(name))
         if name == "events":
-            wish, after = self.wish, -1 if key is None else key
+            wish, key = self.wish, selection.key_of(self.shot, self.layout, name)
+            after = -1 if key is None else key
             self.move(
                 lambda desk: desk.find_event(wish, text, after, backwards=backwards),
                 f"searching {text}",
                 stays=True,
             )
             return
-        found = _search(pane.texts(self.shot), pane.keys(self.shot), key, text, backwards)
+        found = selection.found(self.shot, self.layout, text, backwards=backwards)
         if found is None:
             self.say(f"no line of this pane has {text!r} in it", refused=True)
         else:
@@ -414,15 +383,6 @@ def _layout(kept: Kept, ascii_only: bool) -> Layout:
 
 def _stop_again(desk: Desk, text: str) -> str:
     return desk.add(stop_of(desk.timeline, text), text)
-
-
-def _search(
-    texts: Sequence[str], keys: Sequence[int], key: int | None, text: str, backwards: bool
-) -> int | None:
-    at = keys.index(key) if key in keys else 0
-    order = range(at - 1, -1, -1) if backwards else range(at + 1, len(texts))
-    wanted = text.lower()
-    return next((keys[i] for i in order if i < len(keys) and wanted in texts[i].lower()), None)
 
 
 __all__ = ["Tui"]

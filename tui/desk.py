@@ -163,6 +163,13 @@ class Desk:
                 return f"event at tick {row.tick:,}; Enter goes there"
         raise Refused(f"no event {'above' if backwards else 'below'} has {text!r} in it")
 
+    def event_at(self, wish: Wish, place: int) -> str:
+        """Select the event at a place of the list."""
+        ordinals = self.camera.index.matching(wish.kinds, wish.number)
+        if len(ordinals):
+            self.select = ("events", int(ordinals[max(0, min(place, len(ordinals) - 1))]))
+        return ""
+
     def poll(self) -> None:
         """For long work that is not the timeline's: end here if it was cancelled."""
         if self.cancelled:

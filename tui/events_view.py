@@ -22,12 +22,18 @@ _HEAD = len(f"{0:>14}  guest 0  {'':<19}  ")
 
 
 def event_list(
-    store: EventStore, index: EventIndex, wish: Wish, tick: int, generations: Sequence[str]
+    store: EventStore,
+    index: EventIndex,
+    wish: Wish,
+    tick: int,
+    end: int,
+    generations: Sequence[str],
 ) -> EventList:
-    """The part of the list around what is wished for; `tick` is where the moment is."""
+    """The part of the list around what is wished for; `tick` is where the moment is, `end` where history ends."""
     if not len(index):
         return EventList(known=index.whole)
     ordinals = index.matching(wish.kinds, wish.number)
+    ordinals = ordinals[: bisect_left(ordinals, index.ordinal_at(end + 1))]
     place = bisect_left(ordinals, index.ordinal_at(tick))
     centre = place if wish.events_at is None else bisect_left(ordinals, wish.events_at)
     first = max(0, min(centre - WINDOW // 2, len(ordinals) - WINDOW))

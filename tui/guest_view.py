@@ -73,11 +73,11 @@ class GuestView:
 
     # ---- interrupts ---------------------------------------------------------------------------------
 
-    def irqs(self, tick: int) -> tuple[Irq, ...]:
-        """All virtual interrupts."""
-        return tuple(self._irq(irq, tick) for irq in range(LGUEST_IRQS))
+    def irqs(self, tick: int, end: int) -> tuple[Irq, ...]:
+        """All virtual interrupts, with what happens to them in a history that ends at `end`."""
+        return tuple(self._irq(irq, tick, end) for irq in range(LGUEST_IRQS))
 
-    def _irq(self, irq: int, tick: int) -> Irq:
+    def _irq(self, irq: int, tick: int, end: int) -> Irq:
         lguest = self._guest.lguest
         pending = bool(lguest.irqs_pending >> irq & 1)
         blocked = lguest.data.get(lguest.data.layout.blocked_interrupts)
@@ -92,8 +92,10 @@ class GuestView:
             why=tuple(each.value for each in why),
             raised=raised,
             delivered=delivered,
-            next_raised=next_raised,
-            next_delivered=next_delivered,
+            next_raised=None if next_raised is not None and next_raised > end else next_raised,
+            next_delivered=(
+                None if next_delivered is not None and next_delivered > end else next_delivered
+            ),
         )
 
     # ---- the shared page ------------------------------------------------------------------------------

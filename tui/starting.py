@@ -5,11 +5,13 @@ from __future__ import annotations
 import locale
 import os
 import sys
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
 
+from replay.commands.plan import Wish
 from replay.log import TraceReader
 from replay.shared_position import PositionClient
 from replay.timeline import Timeline
@@ -17,43 +19,60 @@ from replay.where import BadPlace, tick_of
 from tui.app import Tui
 from tui.attached import Attachment
 from tui.guarded import guarded_terminal
+from tui.live import recorded
 from tui.state import Kept, load, place_for, save
 from tui.theme import theme_for
 
 
-def start(
-    trace: str | None,
-    theme: str | None,
-    where: str | None,
-    *,
-    ascii_only: bool,
-    fresh: bool,
-    salvage: bool,
-    attach: Path | None = None,
-) -> None:
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How the screen is to be."""
+
+    theme: str | None = None
+    where: str | None = None
+    ascii_only: bool = False
+    fresh: bool = False
+
+
+def show_trace(trace: str | None, options: Options, *, salvage: bool, attach: Path | None) -> None:
     """Show a trace until the user leaves. Raises what opening it raises, and click.UsageError."""
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise click.UsageError("the full screen needs a terminal; lgreplay events lists a trace")
+    _check_terminal()
     client = None if attach is None else PositionClient(attach)
     if client is not None:
         trace = trace or client.hello.trace
     if trace is None:
-        raise click.UsageError("which trace? or --attach to a program that shows one")
+        raise click.UsageError("which trace? or --attach to a program that shows one, or --record")
     with Timeline(TraceReader(trace, salvage=salvage)) as timeline:
         if client is not None and client.hello.trace_id != timeline.reader.trace_id.hex():
             raise click.UsageError(f"the program at {attach} shows another trace than {trace}")
-        path = place_for(timeline.reader.trace_id)
-        kept = _begin(timeline, where, Kept() if fresh else load(path))
-        screen = Tui(
-            timeline,
-            theme=theme_for(theme, os.environ),
-            ascii_only=ascii_only or not _knows_blocks(),
-            kept=kept,
-            attachment=None if client is None else Attachment(client),
-        )
-        with guarded_terminal():
-            screen.run()
-        save(path, screen.kept())
+        _show(timeline, options, None if client is None else Attachment(client))
+
+
+def show_recording(wish: Wish, arguments: Sequence[str], options: Options) -> None:
+    """Record a guest and show it. Raises as above."""
+    _check_terminal()
+    with recorded(wish, arguments) as timeline:
+        _show(timeline, options, None)
+
+
+def _check_terminal() -> None:
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise click.UsageError("the full screen needs a terminal; lgreplay events lists a trace")
+
+
+def _show(timeline: Timeline, options: Options, attachment: Attachment | None) -> None:
+    path = place_for(timeline.reader.trace_id)
+    kept = _begin(timeline, options.where, Kept() if options.fresh else load(path))
+    screen = Tui(
+        timeline,
+        theme=theme_for(options.theme, os.environ),
+        ascii_only=options.ascii_only or not _knows_blocks(),
+        kept=kept,
+        attachment=attachment,
+    )
+    with guarded_terminal():
+        screen.run()
+    save(path, screen.kept())
 
 
 def _begin(timeline: Timeline, where: str | None, kept: Kept) -> Kept:
@@ -69,4 +88,4 @@ def _knows_blocks() -> bool:
     return "utf" in (locale.getpreferredencoding(False) or "").lower()
 
 
-__all__ = ["start"]
+__all__ = ["Options", "show_recording", "show_trace"]

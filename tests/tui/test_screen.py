@@ -245,3 +245,39 @@ def test_ascii_is_enough() -> None:
         assert user.text.isascii()
 
     sit(look, ascii_only=True)
+
+
+def test_the_ends_of_the_event_list_are_those_of_the_log() -> None:
+    async def look(user: Sitting) -> None:
+        await user.press("f5", ":")
+        await user.type("focus events")
+        await user.press("G")
+        count = len(user.timeline.store)
+        assert user.tui.layout.cursors["events"] >= count - 2
+        await user.press("k", "g", "g")
+        assert user.tui.layout.cursors["events"] == 0
+        await user.press(*["pagedown"] * 20)
+        assert user.tui.layout.cursors["events"] == 200
+
+    sit(look)
+
+
+def test_memory_is_walked_by_bytes_and_lines_and_follows_again() -> None:
+    async def look(user: Sitting) -> None:
+        await user.press(":")
+        await user.type(f"seek {FATAL}")
+        await user.press(":")
+        await user.type("x lguest_iret")
+        await user.press("l", "l", "j")
+        target = user.tui.target()
+        assert target.location is not None
+        assert user.timeline.address("lguest_iret") & ~0xF == user.tui.shot.memory.address  # type: ignore[union-attr]
+        first = user.tui.layout.cursors["memory"]
+        await user.press("k", "h")
+        assert first - user.tui.layout.cursors["memory"] in (5, 9, 17)
+        await user.press("k", "k")
+        assert user.tui.wish.memory_at != "lguest_iret"
+        await user.press("backspace")
+        assert user.tui.wish.memory_at == "esp"
+
+    sit(look)

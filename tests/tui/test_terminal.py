@@ -26,7 +26,14 @@ PATIENCE = 60.0
 class Terminal:
     """A pty with `lgreplay tui` on it."""
 
-    def __init__(self, home: Path, *options: str, rows: int = 30, columns: int = 100) -> None:
+    def __init__(
+        self,
+        home: Path,
+        *options: str,
+        rows: int = 30,
+        columns: int = 100,
+        trace: tuple[str, ...] = (str(RACE),),
+    ) -> None:
         self.screen = pyte.Screen(columns, rows)
         self._stream = pyte.ByteStream(self.screen)
         self.raw = b""
@@ -39,7 +46,7 @@ class Terminal:
         }
         self.child = pexpect.spawn(
             sys.executable,
-            ["-m", "replay", "tui", str(RACE), *options],
+            ["-m", "replay", "tui", *trace, *options],
             dimensions=(rows, columns),
             env=environment,
             timeout=PATIENCE,
