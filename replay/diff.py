@@ -172,7 +172,7 @@ class Comparison:
         ticks = [event.tick for event in self.parting.first if event is not None]
         parted = min(ticks, default=self.end_tick)
         last = self.parting.last
-        near = [] if last is None else [last.tick]
+        near: list[int] = [] if last is None else [last.tick]
         near += [parted, *(parted + (1 << power) for power in range(0, 20, 2))]
         rest = self.end_tick - near[-1]
         near += [near[-1] + max(0, rest) * step // _STEPS for step in range(1, _STEPS + 1)]

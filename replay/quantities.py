@@ -50,12 +50,12 @@ def parse_window(text: str) -> tuple[int, int]:
 
 def parse_region(text: str) -> tuple[int, int]:
     """Address and length as `0xc0105000+64`. Raises ValueError."""
-    address, plus, length = text.partition("+")
+    address, _, length = text.partition("+")
     try:
         region = int(address, 0), int(length, 0)
     except ValueError:
-        plus = ""
-    if not plus or not (0 <= region[0] < 1 << 32 and 0 < region[1] <= 1 << 20):
+        region = 0, 0
+    if not (0 <= region[0] < 1 << 32 and 0 < region[1] <= 1 << 20):
         raise ValueError(f"{text!r} is not a region such as 0xc0105000+64")
     return region
 
