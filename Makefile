@@ -45,7 +45,9 @@ guest: ## build the Switcher and the guest images (needs gcc and binutils)
 traces: $(READY) ## record the sample traces anew, each from its recipe
 	@$(BIN)/python -m tests.samples $(ARGS)
 
-screenshots: $(READY) ## take the pictures of the full screen anew
+screenshots: $(READY) ## take the pictures of the full screen anew: README, docs/tui.md, tests
+	@$(BIN)/python -m tests.tui.goldens
+	@$(BIN)/python -m tests.tui.documented
 	@$(BIN)/python -m tests.tui.screenshots
 
 fuzz: $(READY) ## damaged traces, hostile guests, rude debuggers, and the property tests with many more examples: an hour or more

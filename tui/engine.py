@@ -18,6 +18,7 @@ from threading import Lock, Thread
 from typing import TypeAlias
 
 from hostvm.units import Tick
+from replay.errors import ReplayError
 from replay.timeline import Interrupted, Timeline
 from tui.desk import REFUSALS, Desk, Refused
 from tui.text import Line, clean
@@ -164,15 +165,24 @@ class Engine:
 
     def _grow(self) -> None:
         """Read a chunk of the log, or a kernel's source lines, and show it now and then."""
-        camera = self._desk.camera
-        if not camera.index.whole:
-            camera.index.grow()
-        else:
-            camera.sources.read()
+        trouble = self._read_on()
         now = time.monotonic_ns()
         if self._idle() or now - self._grown_at >= GROWTH_NS:
             self._grown_at = now
-            self._look(0, None, refused=False)
+            self._look(0, trouble, refused=trouble is not None)
+
+    def _read_on(self) -> str | None:
+        """Read a little more; what is wrong with the log, if that is met."""
+        camera = self._desk.camera
+        try:
+            if not camera.index.whole:
+                camera.index.grow()
+            else:
+                camera.sources.read()
+        except ReplayError as error:
+            camera.index.ends_here = True
+            return str(error)
+        return None
 
     def _do(self, task: _Task) -> None:
         with self._lock:
@@ -221,7 +231,7 @@ class Engine:
         label = clean(task.label)[:_LABEL] if task is not None and task.label else "running"
         shot = None
         if task is not None and task.watched:
-            self._desk.camera.index.grow()
+            self._read_on()
             shot = self._desk.camera.take(self._wish, self._desk.points())
         self._report(Report(shot, busy=f"{label}: tick {tick:,}"))
 

@@ -69,6 +69,8 @@ class EventIndex:
 
     def __init__(self, store: EventStore) -> None:
         self._store = store
+        self.ends_here = False
+        """Set where damage is met: the index does not grow any more."""
         self._begin()
 
     def _begin(self) -> None:
@@ -88,7 +90,7 @@ class EventIndex:
     @property
     def whole(self) -> bool:
         """Whether all events are in it."""
-        return len(self) == len(self._store) and self._agrees()
+        return self.ends_here or (len(self) == len(self._store) and self._agrees())
 
     def _agrees(self) -> bool:
         """Whether the newest event here is the store's still."""
@@ -102,6 +104,8 @@ class EventIndex:
 
     def grow(self) -> None:
         """Take in one more chunk."""
+        if self.ends_here:
+            return
         if len(self) > len(self._store) or not self._agrees():
             self._begin()
         if self.whole:
