@@ -33,7 +33,7 @@ from replay.shared_position import (
     encode_hello,
 )
 from replay.timeline import Timeline
-from tests.gdbstub.dialogue import Dialogue
+from tests.gdbstub.dialogue import Client, Dialogue
 from tests.tui.sitting import RACE, Sitting
 from tui.attached import Attachment
 
@@ -192,6 +192,10 @@ def test_the_command_shares_its_position(tmp_path: Path) -> None:
         client = PositionClient(shared)
         assert client.hello.trace == str(RACE.resolve())
         client.close()
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(str(gdb))
+            debugger = Client(connection)
+            assert debugger.ask(b"qC") == b"QC1"
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 0
     assert not shared.exists()
