@@ -7,6 +7,7 @@ import os
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.gdbstub.debuggers import NO_LLDB, lldb
 from tests.linux_kernels import NOT_SET, boots
 
 # On a loaded computer a slow example says nothing; a hanging one meets the timeout.
@@ -26,3 +27,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """What could not be tried is said where everybody looks."""
     if not boots():
         terminalreporter.write_line(NOT_SET, yellow=True)
+    if lldb() is None:
+        terminalreporter.write_line(NO_LLDB, yellow=True)

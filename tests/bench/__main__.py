@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from tests.bench import (
     compute,
+    gdb,
     linux,
     overhead,
     peak_memory,
@@ -33,6 +34,7 @@ FIGURES: tuple[Figure, ...] = (
     *time_travel.FIGURES,
     *sweeps.FIGURES,
     *tui.FIGURES,
+    *gdb.FIGURES,
 )
 
 

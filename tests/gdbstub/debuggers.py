@@ -18,6 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 WHEELS = ROOT / ".gdb"
 LIMIT = 100
+NO_LLDB = "there is no lldb here: none was tried (`pip install lldb-for-pwndbg`)"
 
 
 @dataclass(frozen=True)
@@ -110,4 +111,10 @@ def found() -> list[Gdb]:
     return list(gdbs.values())
 
 
-__all__ = ["Gdb", "found", "normalise"]
+def lldb() -> str | None:
+    """The lldb here: that of the wheel, or the system's."""
+    beside = Path(sys.executable).with_name("lldb")
+    return str(beside) if beside.exists() else shutil.which("lldb")
+
+
+__all__ = ["NO_LLDB", "Gdb", "found", "lldb", "normalise"]
