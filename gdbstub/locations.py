@@ -19,6 +19,7 @@ from gdbstub.errors import TargetFault
 from gdbstub.points import Points
 from replay.predicate import BadPredicate
 from replay.provenance import (
+    REGISTERS,
     GdtEntry,
     GuestEntry,
     IdtEntry,
@@ -31,13 +32,6 @@ from replay.provenance import (
 )
 from replay.timeline import Timeline
 
-_REGISTERS = frozenset(
-    (
-        *("eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi", "eip", "eflags"),
-        *("es", "cs", "ss", "ds", "fs", "gs"),
-        *("cr0", "cr2", "cr3", "cr4", "idtr", "gdtr", "tr", "fpu"),
-    )
-)
 _NUMBERED: Mapping[str, Callable[[int], Location]] = MappingProxyType(
     {
         "idt": IdtEntry,
@@ -59,7 +53,7 @@ def location_of(timeline: Timeline, points: Points, words: Sequence[str]) -> Loc
     Raises: TargetFault when they mean none.
     """
     match words:
-        case [name] if name.removeprefix("$") in _REGISTERS:
+        case [name] if name.removeprefix("$") in REGISTERS:
             return Register(name.removeprefix("$"))
         case [kind, number] if kind in _NUMBERED:
             return _NUMBERED[kind](_value(timeline, number))

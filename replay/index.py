@@ -35,7 +35,7 @@ from replay.chunks import MAX_CHUNKS, ChunkType
 from replay.directory import Directory
 from replay.errors import TraceError, TraceTruncated, TraceVersionError, TraceWriteError
 from replay.event_store import EventStore
-from replay.instructions import LONGEST, is_rep_string
+from replay.instructions import goes_on_with_rep
 from replay.log import TraceReader
 from replay.page_spool import Numbers, PageSpool
 from replay.session import Session, start_of
@@ -174,7 +174,7 @@ class _Collector:
         self._wish = wish
         self._session = Session(reader)
         self._machine: Machine = self._session.machine
-        self._store = EventStore(reader, start_of(reader).entry)
+        self._store = EventStore(reader, self._session.start.entry)
         self._every = self._whole_intervals(wish.every)
         self._dirty = DirtyPages(self._machine.memory, lambda: self._machine.guests)
         self._spool = PageSpool(Path(reader.path).resolve().parent)
@@ -220,8 +220,7 @@ class _Collector:
                 progress(tick, end)
         else:
             machine.run(goal)
-        eip = machine.cpu.eip
-        again = eip == before and is_rep_string(machine.cpu.read_linear(eip, LONGEST))
+        again = goes_on_with_rep(machine.cpu, before)
         self._keep(Row(machine.tick, machine.digest(), again))
 
     # ---- keeping --------------------------------------------------------------------------------
@@ -247,10 +246,8 @@ class _Collector:
         )
 
     def _take_changes(self) -> None:
-        memory = self._machine.memory
         for page in self._dirty.collect():
-            offset = (page << PAGE_SHIFT) - memory.base
-            content = bytes(memory.view[offset : offset + PAGE_SIZE])
+            content = self._machine.memory.read(page << PAGE_SHIFT, PAGE_SIZE)
             if content == _ZEROES:
                 self._here.pop(page, None)
             else:

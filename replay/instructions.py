@@ -5,7 +5,12 @@ Source: Intel SDM volume 2, opcode map. Read next: timeline.py.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from capstone import CS_ARCH_X86, CS_MODE_32, Cs
+
+if TYPE_CHECKING:
+    from hostvm.cpu import Cpu
 
 LONGEST = 15
 _PREFIXES = frozenset(b"\x26\x2e\x36\x3e\x64\x65\x66\x67\xf0\xf2\xf3")
@@ -27,6 +32,16 @@ def is_rep_string(code: bytes) -> bool:
     """Whether `code` begins with a string instruction that a REP prefix repeats."""
     prefixes, rest = _without_prefixes(code)
     return bool(rest) and rest[0] in _STRING and not _REP.isdisjoint(prefixes)
+
+
+def stands_at_rep(cpu: Cpu) -> bool:
+    """Whether the instruction at hand is one that a REP prefix repeats."""
+    return is_rep_string(cpu.read_linear(cpu.eip, LONGEST))
+
+
+def goes_on_with_rep(cpu: Cpu, before: int) -> bool:
+    """Whether the instruction at hand goes on with a REP, given the EIP one step before."""
+    return cpu.eip == before and stands_at_rep(cpu)
 
 
 def is_call(code: bytes) -> bool:
@@ -59,4 +74,13 @@ def text_of(code: bytes, address: int) -> str:
     return "?"
 
 
-__all__ = ["LONGEST", "is_call", "is_rep_string", "is_return", "length_of", "text_of"]
+__all__ = [
+    "LONGEST",
+    "goes_on_with_rep",
+    "is_call",
+    "is_rep_string",
+    "is_return",
+    "length_of",
+    "stands_at_rep",
+    "text_of",
+]

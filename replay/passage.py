@@ -20,7 +20,7 @@ from hostvm.machine import Machine
 from hostvm.probes import NO_PROBES
 from hostvm.units import Tick
 from replay.event_store import EventCursor, EventStore, Position
-from replay.instructions import LONGEST, is_rep_string
+from replay.instructions import goes_on_with_rep, stands_at_rep
 from replay.log import TraceReader
 from replay.look import Look
 from replay.scan import Scan
@@ -205,8 +205,7 @@ class Passage:
     def _last_step(self, goal: Tick) -> None:
         before = self.machine.cpu.eip
         self._run(goal)
-        eip = self.machine.cpu.eip
-        self._continues = eip == before and is_rep_string(self.look.read(eip, LONGEST))
+        self._continues = goes_on_with_rep(self.machine.cpu, before)
 
     def _run(self, goal: Tick) -> None:
         """Run forward in slices; the machine may end, or be paused by a scan, before `goal`."""
@@ -228,13 +227,15 @@ class Passage:
             self._slice = max(1000, min(fitting, self._slice * 2))
 
     def _between_slices(self, now: int) -> None:
-        if self._cancelled:
-            raise Broken
+        self.poll()
         if now - self._grid_at >= max(GRID_NS, self._grid_cost * GRID_SHARE):
             self._extend_grid(now)
+        self._show_progress(now)
+
+    def _show_progress(self, now: int) -> None:
         if self.progress is not None and now - self._shown_at >= PROGRESS_NS:
             self._shown_at = now
-            self.progress(self.tick)
+            self.progress(self.look.tick)
 
     def _extend_grid(self, now: int) -> None:
         if not self._continues_unknown():
@@ -243,7 +244,7 @@ class Passage:
         self._grid_cost = self._grid_at - now
 
     def _continues_unknown(self) -> bool:
-        return is_rep_string(self.look.read(self.machine.cpu.eip, LONGEST))
+        return stands_at_rep(self.machine.cpu)
 
     def _seek_quietly(self, goal: Tick) -> None:
         self._quiet()
@@ -263,10 +264,7 @@ class Passage:
         )
 
     def _show_alive(self) -> bool:
-        now = time.monotonic_ns()
-        if self.progress is not None and now - self._shown_at >= PROGRESS_NS:
-            self._shown_at = now
-            self.progress(self.look.tick)
+        self._show_progress(time.monotonic_ns())
         return not self._cancelled
 
     def run_scan(self, scan: Scan, goal: Tick) -> None:
@@ -283,8 +281,7 @@ class Passage:
                 machine.cpu.set_probes(scan.probes())
             if scan.hits and not scan.backwards:
                 return
-            if self._cancelled:
-                raise Broken
+            self.poll()
 
     def _quiet(self) -> None:
         """No probes, no listener: run at full speed and disturb nobody."""

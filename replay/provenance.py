@@ -45,7 +45,11 @@ if TYPE_CHECKING:
     from replay.timeline import Timeline
 
 _SEGMENTS = ("es", "cs", "ss", "ds", "fs", "gs")
-_REGISTERS = ("eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi")
+_GENERAL = ("eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi")
+_CONTROL = ("cr0", "cr2", "cr3", "cr4")
+REGISTERS = frozenset(
+    {*_GENERAL, *_SEGMENTS, *_CONTROL, "eip", "eflags", "gdtr", "idtr", "tr", "fpu"}
+)
 _OWN = 0
 _A_D = int(Pte.A | Pte.D)
 _GDT_ENTRIES = 32
@@ -390,15 +394,15 @@ def _host_change(timeline: Timeline, value: _HostValue, backwards: bool) -> Tick
 
 def register_value(cpu: CpuState, name: str) -> bytes:
     """A register's bytes, little-endian. Raises NoSuchLocation."""
-    if name in _REGISTERS:
-        return cpu.regs[_REGISTERS.index(name)].to_bytes(4, "little")
+    if name in _GENERAL:
+        return cpu.regs[_GENERAL.index(name)].to_bytes(4, "little")
     if name in _SEGMENTS:
         return cpu.segs[_SEGMENTS.index(name)].selector.to_bytes(2, "little")
+    if name in _CONTROL:
+        return cpu.cr[_CONTROL.index(name)].to_bytes(4, "little")
     match name:
         case "eip" | "eflags":
             return int(getattr(cpu, name)).to_bytes(4, "little")
-        case "cr0" | "cr2" | "cr3" | "cr4":
-            return cpu.cr[("cr0", "cr2", "cr3", "cr4").index(name)].to_bytes(4, "little")
         case "gdtr" | "idtr":
             table = cpu.tables[2 if name == "gdtr" else 3]
             return table.base.to_bytes(4, "little") + table.limit.to_bytes(4, "little")
@@ -461,6 +465,7 @@ def _next_register_change(timeline: Timeline, name: str) -> Tick | None:
 
 
 __all__ = [
+    "REGISTERS",
     "GdtEntry",
     "GuestEntry",
     "IdtEntry",

@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 from hostvm.units import Tick
 from replay.event_store import EventStore
-from replay.events import Event, Kind
+from replay.events import Event
 from replay.log import TraceReader
 from replay.passage import ROOM, Passage
 from replay.places import fixed
@@ -183,21 +183,12 @@ class Search(Passage):
                     if meets(stop, self.look):
                         yield BreakpointHit(number)
                 case EventStop():
-                    yield from (EventMet(number, event) for event in self._events_here(stop))
+                    here = filter(stop.wants, self.events_at(self.tick))
+                    yield from (EventMet(number, event) for event in here)
 
     def events_at(self, tick: Tick) -> Iterator[Event]:
         """What the log says of the step at `tick`."""
-        everything = frozenset(Kind)
-        for event in self.store.find_after(Tick(tick - 1), lambda _: True, everything):
-            if event.tick != tick:
-                return
-            yield event
-
-    def _events_here(self, stop: EventStop) -> Iterator[Event]:
-        for event in self.store.find_after(Tick(self.tick - 1), stop.wants, stop.kinds):
-            if event.tick != self.tick:
-                return
-            yield event
+        return self.store.events_at(tick)
 
 
 __all__ = ["Search", "Stops"]

@@ -311,7 +311,7 @@ class Session:
 
     def __init__(self, reader: TraceReader) -> None:
         self.reader = reader
-        start = start_of(reader)
+        self.start = start = start_of(reader)
         self.torn = start.torn
         self.end_tick = start.end_tick
         events = reader.events() if start.entry is None else reader.events_after(start.entry)

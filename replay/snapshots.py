@@ -178,9 +178,7 @@ class Snapshots:
                 yield page, tick, content
 
     def _keep_page(self, page: int, snapshot: Snapshot, following: Snapshot | None) -> None:
-        memory = self._machine.memory
-        offset = (page << PAGE_SHIFT) - memory.base
-        content = bytes(memory.view[offset : offset + PAGE_SIZE])
+        content = self._machine.memory.read(page << PAGE_SHIFT, PAGE_SIZE)
         self._keep_content(page, content, snapshot, following)
 
     def _keep_content(
@@ -238,8 +236,7 @@ class Snapshots:
         for page in pages:
             history = self._histories.get(page)
             content = history.at(tick) if history else _ZEROES
-            offset = (page << PAGE_SHIFT) - memory.base
-            if bytes(memory.view[offset : offset + PAGE_SIZE]) != content:
+            if memory.read(page << PAGE_SHIFT, PAGE_SIZE) != content:
                 yield page, content
 
     # ---- room -----------------------------------------------------------------------------------

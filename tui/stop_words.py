@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from replay.named_stops import named_stop
 from replay.places import Place
 from replay.provenance import (
+    REGISTERS,
     GdtEntry,
     GuestEntry,
     IdtEntry,
@@ -23,7 +24,6 @@ from replay.provenance import (
 )
 from replay.stops import Breakpoint, Stop, Touch, Watchpoint
 from replay.timeline import Timeline
-from tui.changes import CONTROL, GENERAL, SEGMENTS
 from tui.desk import Refused
 
 _TOUCHES = {
@@ -33,9 +33,6 @@ _TOUCHES = {
     "awatch": Touch.ACCESS,
 }
 STOP_WORDS = ("break", *_TOUCHES, "catch", "when")
-_REGISTERS = frozenset(
-    {*GENERAL, *SEGMENTS, *CONTROL, "eip", "eflags", "gdtr", "idtr", "tr", "fpu"}
-)
 _WORD = 4
 _NUMBERED: Mapping[str, Callable[[int, int], Location]] = {
     "idt": IdtEntry,
@@ -91,7 +88,7 @@ def location_of(timeline: Timeline, text: str) -> Location:
     """
     word, _, rest = text.strip().partition(" ")
     guest = timeline.look.guest.number
-    if word.lstrip("$") in _REGISTERS and not rest:
+    if word.lstrip("$") in REGISTERS and not rest:
         return Register(word.lstrip("$"))
     if word in _NUMBERED:
         return _NUMBERED[word](number_of(rest), guest)
