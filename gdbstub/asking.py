@@ -1,6 +1,6 @@
 """Commands that ask about the place where we are, and do not move: tables, provenance, interrupts that do not come.
 
-Read next: tables.py, locations.py; replay/provenance.py, replay/whynot.py.
+Read next: tables.py; replay/locations.py, replay/provenance.py, replay/whynot.py.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from gdbstub.errors import Errno, TargetFault
-from gdbstub.locations import location_of
 from gdbstub.tables import NAMES, table
 from gdbstub.words import Command, Talk, wrong
 from replay.describe import event_to_text
+from replay.locations import BadLocation, location_of
 from replay.predicate import BadPredicate
-from replay.provenance import NoSuchLocation, Write
+from replay.provenance import Location, NoSuchLocation, Write
 from replay.timeline import Interrupted
 
 _Answer = TypeVar("_Answer")
@@ -27,7 +27,7 @@ def _searched(search: Callable[[], _Answer]) -> _Answer:
         return search()
     except Interrupted as interrupted:
         raise TargetFault("interrupted") from interrupted
-    except (NoSuchLocation, BadPredicate) as error:
+    except (BadLocation, NoSuchLocation, BadPredicate) as error:
         raise TargetFault(str(error), Errno.EINVAL) from error
 
 
@@ -46,13 +46,18 @@ def _write_text(write: Write | None, where: str) -> str:
     return "\n".join([head, *(f"  {' '.join(event_to_text(e).split())}" for e in write.events)])
 
 
+def _location(talk: Talk, arguments: Sequence[str]) -> Location:
+    text = " ".join(arguments)
+    return _searched(lambda: location_of(talk.timeline, text, place=talk.points.place))
+
+
 def _last_write(talk: Talk, arguments: Sequence[str]) -> str:
-    place = location_of(talk.timeline, talk.points, arguments)
+    place = _location(talk, arguments)
     return _write_text(_searched(lambda: talk.timeline.last_write(place)), "before changed it")
 
 
 def _next_write(talk: Talk, arguments: Sequence[str]) -> str:
-    place = location_of(talk.timeline, talk.points, arguments)
+    place = _location(talk, arguments)
     return _write_text(
         _searched(lambda: talk.timeline.next_write(place)), "from here on changes it"
     )

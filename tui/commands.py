@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
+from replay.locations import location_of
 from replay.moves import Unit
 from tui.actions import ACTIONS, show_screen
 from tui.arrangement import SCREENS, exchanged
@@ -17,7 +18,7 @@ from tui.desk import Desk, Refused
 from tui.events_view import kinds_named
 from tui.keys import help_lines
 from tui.panes import PANES
-from tui.stop_words import location_of, number_of, stop_of
+from tui.stop_words import number_of, stop_of
 from tui.text import Line
 from tui.theme import Theme
 from tui.values import EVERY_KIND, SPACES

@@ -8,6 +8,8 @@ from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document
 
 from replay.events import Kind
+from replay.locations import SHARED
+from replay.locations import WORDS as LOCATIONS
 from replay.named_stops import NAMES as STOPS
 from replay.predicate import NAMES as STATES
 from tui.arrangement import SCREENS
@@ -17,7 +19,6 @@ from tui.theme import Theme
 from tui.values import SPACES
 
 _MOST = 200
-_LOCATIONS = ("idt", "realidt", "gdt", "irq", "pte", "spte", "irq_enabled", "blocked_interrupts")
 _DELIMITERS = " +-*/&|<>()[],"
 _IN_EXPRESSIONS = frozenset({"symbol", "location", "kind"})
 _FIXED: Mapping[str, Sequence[str]] = {
@@ -63,7 +64,7 @@ class Words(Completer):
         match kind:
             case "symbol" | "location":
                 names = [*sorted(STATES), *self._symbols] if word else []
-                return [*_LOCATIONS, *names] if kind == "location" else names
+                return [*LOCATIONS, *SHARED, *names] if kind == "location" else names
             case "place":
                 return ["start", "end", "event ", *(f"@{name}" for name in self._bookmarks())]
             case "bookmark":

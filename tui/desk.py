@@ -18,6 +18,7 @@ from replay.bookmarks import Bookmark, BookmarkError
 from replay.errors import ReplayError
 from replay.events import Event, Kind
 from replay.layouts import LAYOUTS
+from replay.locations import BadLocation
 from replay.moves import Unit
 from replay.named_stops import NoSuchStop
 from replay.predicate import BadPredicate
@@ -39,6 +40,7 @@ class Refused(Exception):
 
 
 REFUSALS = (
+    BadLocation,
     BadPlace,
     BadPredicate,
     BookmarkError,
