@@ -1,12 +1,8 @@
-"""Writing to the past: each write opens a branch, and the debugger goes on in that.
+"""Writing to the past: each write opens a branch, and the debugger goes on in that (replay/histories.py).
 
-Where a run is being recorded, and the debugger is in its present, nothing is past yet: there it writes into the run.
+Points and catches hold on whichever branch one is in; they go with the debugger when it opens one or leaves it.
 
-The recorded run stays as it is; a branch shares it up to the write. Several writes at one place - gdb makes many for a
-`call` - make one branch with several edits. Branches lie on each other like sheets: leaving one leads back to where it
-was opened. Points and catches hold on whichever sheet lies on top.
-
-Read next: replay/branch.py.
+Read next: replay/histories.py.
 """
 
 from __future__ import annotations
@@ -22,9 +18,9 @@ from gdbstub.scene import Scene, scene_of
 from hostvm.edits import Edit
 from hostvm.memory_map import SWITCHER_BASE
 from hostvm.units import Tick
-from replay.branch import Branch, set_memory, set_register
+from replay.branch import set_memory, set_register
 from replay.errors import ReplayError
-from replay.live import LiveTimeline
+from replay.histories import Histories, NoBranch, Written
 from replay.look import GuestSpace
 from replay.timeline import Timeline
 
@@ -36,9 +32,9 @@ class Branches:
     """The trace, and on it the branches opened; `top` is where the debugger is."""
 
     def __init__(self, timeline: Timeline, report: Callable[[Tick], None]) -> None:
+        self.histories = Histories(timeline)
         self._report = report
         self._scenes = [self._opened(timeline)]
-        self._edits: list[list[Edit]] = []
         self._points: dict[int, tuple[Point, tuple[Expression, ...]]] = {}
         self._numbers: dict[int, int] = {}
         self._last = 0
@@ -107,73 +103,40 @@ class Branches:
         self._write(edits)
 
     def _write(self, edits: list[Edit]) -> None:
-        """Open a branch with these edits, or take them into the one that has just been opened here."""
-        old, parent, all_edits = self.top, self.top.timeline, edits
-        if isinstance(parent, LiveTimeline) and parent.tick == parent.end_tick:
-            self._write_now(parent, edits)
-            return
-        again = isinstance(parent, Branch) and parent.tick == parent.branch_tick == parent.end_tick
-        if again:
-            parent, all_edits = self._scenes[-2].timeline, [*self._edits[-1], *edits]
         try:
-            scene = self._opened(parent.branch(all_edits))
+            written = self.histories.write(edits)
         except ReplayError as error:
             raise TargetFault(str(error), Errno.EPERM) from error
-        if again:
-            del self._scenes[-1], self._edits[-1]
-        elif not self._edits:
+        if written is Written.OPENED and len(self._scenes) == 1:
             self._unsaid = _FIRST_WORDS
-        self._move_points(old, scene)
-        self._scenes.append(scene)
-        self._edits.append(all_edits)
+        self.arrange()
 
-    def _write_now(self, timeline: LiveTimeline, edits: list[Edit]) -> None:
-        try:
-            timeline.write(edits)
-        except ReplayError as error:
-            raise TargetFault(str(error), Errno.EPERM) from error
+    def arrange(self) -> None:
+        """Let there be a scene for each history, and points in force in the last one."""
+        old, timelines = self.top, self.histories.timelines
+        kept = [s for s, t in zip(self._scenes, timelines, strict=False) if s.timeline is t]
+        self._scenes = [*kept, *(self._opened(t) for t in timelines[len(kept) :])]
+        if self.top is not old:
+            self._move_points(old, self.top)
 
     # ---- words ----------------------------------------------------------------------------------
 
     def carry_out(self, words: Sequence[str]) -> str:
         """The command `branch`. Raises TargetFault."""
-        match words:
-            case []:
-                return self._list()
-            case ["leave"] if self._edits:
-                return self._leave()
-            case ["save", path] if self._edits:
-                return self._save(path)
-            case ["leave" | "save", *_]:
-                raise TargetFault("this is the recorded run, and no branch", Errno.EINVAL)
-        raise TargetFault(_USAGE, Errno.EINVAL)
-
-    def _list(self) -> str:
-        lines = ["the recorded run"]
-        for scene in self._scenes[1:]:
-            branch = scene.timeline
-            assert isinstance(branch, Branch)
-            count = len(branch.edits)
-            edits = f"{count} edit{'' if count == 1 else 's'}"
-            lines.append(
-                f"branch at tick {branch.branch_tick:,}: {edits}, known up to tick {branch.end_tick:,}"
-            )
-        return "".join(f"{number:>3}  {line}\n" for number, line in enumerate(lines))
-
-    def _leave(self) -> str:
-        old = self._scenes.pop()
-        self._edits.pop()
-        self._move_points(old, self.top)
-        return f"{self.top.talk.where()}\n"
-
-    def _save(self, path: str) -> str:
-        branch = self.top.timeline
-        assert isinstance(branch, Branch)
         try:
-            branch.save(path)
-        except ReplayError as error:
-            raise TargetFault(str(error)) from error
-        return f"{path}: the branch up to tick {branch.end_tick:,}\n"
+            match words:
+                case []:
+                    lines = enumerate(self.histories.lines())
+                    return "".join(f"{number:>3}  {line}\n" for number, line in lines)
+                case ["leave"]:
+                    self.histories.leave()
+                    self.arrange()
+                    return f"{self.top.talk.where()}\n"
+                case ["save", path]:
+                    return f"{self.histories.save(path)}\n"
+        except (NoBranch, ReplayError) as error:
+            raise TargetFault(str(error), Errno.EINVAL) from error
+        raise TargetFault(_USAGE, Errno.EINVAL)
 
 
 __all__ = ["Branches"]
