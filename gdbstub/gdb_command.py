@@ -78,15 +78,14 @@ def gdb(
 
 
 def _trace(words: tuple[str, ...], *, salvage: bool) -> Timeline:
-    from replay.log import TraceReader
-    from replay.timeline import Timeline
+    from replay.timeline import open_timeline
 
     for word in words:
         if word.startswith("-"):
             raise click.NoSuchOption(word)
     if len(words) != 1:
         raise click.UsageError("want one TRACE, or --record with the options of `record`")
-    return Timeline(TraceReader(words[0], salvage=salvage))
+    return open_timeline(words[0], salvage=salvage)
 
 
 def _live(

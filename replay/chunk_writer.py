@@ -30,23 +30,24 @@ NO_KINDS: Mapping[int, int] = {}
 
 
 class _Output(Protocol):
-    """What TraceOutput and TraceCopy have in common."""
+    """What the files of trace_file.py have in common."""
 
     size: int
 
     def append(self, *parts: bytes) -> None: ...
 
 
-class _Chunks:
-    """What all writers of chunks do."""
+class ChunkStream:
+    """What all writers of chunks do. `level`: how hard to compress, where that is not the recorder's affair."""
 
     _output: _Output
     _directory: Directory
 
-    def __init__(self, stamp: int, sequence: int) -> None:
+    def __init__(self, stamp: int, sequence: int, level: int | None = None) -> None:
         self._stamp = stamp
         self._sequence = sequence
-        self._events, self._bulk = Compressor(EVENT_LEVEL), Compressor(BULK_LEVEL)
+        self._events = Compressor(EVENT_LEVEL if level is None else level)
+        self._bulk = Compressor(BULK_LEVEL if level is None else level)
 
     def _append(
         self, kind: ChunkType, raw: bytes, ticks: tuple[Tick, Tick], count: int = 0
@@ -95,7 +96,7 @@ class _Chunks:
         self._append_raw(chunks.pack_trailer(end_at))
 
 
-class ChunkWriter(_Chunks):
+class ChunkWriter(ChunkStream):
     """Writes the head at once, then chunks of the body, then, with `finish`, the tail."""
 
     _output: TraceOutput
@@ -199,7 +200,7 @@ class ChunkWriter(_Chunks):
         raise TraceWriteError(self._output.incomplete, text) from error
 
 
-class ChunkCopy(_Chunks):
+class ChunkCopy(ChunkStream):
     """Copies the head of a trace and the first chunks of its body, then appends others, then, with `finish`, the tail.
 
     Raises (all methods): TraceReadError, OSError. Leaving it as a context manager without `finish` leaves no file.
@@ -255,4 +256,4 @@ def _reason(error: OSError | ValueError) -> str:
     return getattr(error, "strerror", None) or str(error)
 
 
-__all__ = ["ChunkWriter"]
+__all__ = ["NO_TICKS", "ChunkCopy", "ChunkStream", "ChunkWriter"]

@@ -26,7 +26,7 @@ MIB = 1 << 20
 
 MAGIC = b"\x89LGT\r\n\x1a\n"
 MAJOR = 1
-MINOR = 1
+MINOR = 2
 MAX_CHUNKS = 1 << 20
 STAMP_SIZE = 4
 

@@ -257,6 +257,17 @@ class TraceReader:
         return self._body.end
 
     @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        return self._file.size
+
+    @property
+    def opens_at(self) -> Tick | None:
+        """Where the trace wants to be opened, if not at its beginning."""
+        end = self._body.end
+        return Tick(end.opens_at) if end is not None and end.opens_at else None
+
+    @property
     def first_tick(self) -> Tick | None:
         """First tick that an event or checkpoint speaks of; None in a trace without any."""
         return self._directory.first_tick

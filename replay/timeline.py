@@ -210,14 +210,27 @@ class Timeline(Search):
         return evaluate(text, self.look, self.symbols.address_of) & 0xFFFFFFFF
 
 
-def open_timeline(path: str | PathLike[str], room: int = ROOM) -> Timeline:
-    """The timeline of the trace at `path`, at its beginning. Raises TraceError, TraceMismatch, ConfigurationError."""
-    reader = TraceReader(path)
-    timeline = None
+def open_timeline(
+    path: str | PathLike[str],
+    room: int = ROOM,
+    *,
+    at: int | str | None = None,
+    salvage: bool = False,
+) -> Timeline:
+    """The timeline of the trace at `path`, at a place: where the trace wants to be opened, or at its beginning.
+
+    Raises: TraceError, TraceMismatch, ConfigurationError; BadPlace; Divergence on the way to that place.
+    """
+    reader = TraceReader(path, salvage=salvage)
+    opened = False
     try:
         timeline = Timeline(reader, room)
+        where = reader.opens_at if at is None else at
+        if where is not None:
+            timeline.seek(where)
+        opened = True
     finally:
-        if timeline is None:
+        if not opened:
             reader.close()
     return timeline
 

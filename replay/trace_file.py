@@ -7,6 +7,7 @@ The life of a trace file, as an observer sees the directory:
     NAME.incomplete.cut   for a moment, while a flight recorder drops its oldest part
     NAME                  closed; an earlier NAME is replaced at this moment and not before
     NAME.indexing         a copy of a closed NAME with stored states, about to replace it
+    NAME.unverified       made of another trace, and not yet replayed; it becomes NAME when it has been
 
 TraceOutput holds a lock on the file it writes, so two recorders cannot take the same name. Every append is all or
 nothing as far as that is in our hands: when one fails, the file is cut back to where it began. Bytes go to the
@@ -34,6 +35,7 @@ if sys.platform != "win32":
 
 INCOMPLETE = ".incomplete"
 COPYING = ".indexing"
+UNVERIFIED = ".unverified"
 COPY_SIZE = 1 << 20
 _NEW = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
 
@@ -132,17 +134,16 @@ class TraceOutput:
         self.incomplete.unlink(missing_ok=True)
 
 
-class TraceCopy:
-    """A new version of a closed trace NAME, under the name NAME.indexing until it takes the other's place.
+class TraceDraft:
+    """A trace that gets the name `path` when it is whole; until then it is called `temporary`.
 
     What a killed program left there is replaced. All methods raise OSError when the system refuses.
     """
 
-    def __init__(self, original: TraceInput) -> None:
-        self.path = Path(original.path).resolve()
-        self._original = original.identity
-        self.temporary = self.path.with_name(self.path.name + COPYING)
-        self._descriptor = os.open(self.temporary, _NEW, stat.S_IMODE(self.path.stat().st_mode))
+    def __init__(self, path: Path, temporary: Path, mode: int = 0o666) -> None:
+        self.path = path
+        self.temporary = temporary
+        self._descriptor = os.open(self.temporary, _NEW, mode)
         _lock(self._descriptor)
         os.ftruncate(self._descriptor, 0)
         self.size = 0
@@ -153,12 +154,14 @@ class TraceCopy:
             self.size = _write_all(self._descriptor, part, self.size)
 
     def finish(self) -> None:
-        """Make sure that all is on the disk, and take the place of the original, if that is still the same."""
+        """Make sure that all is on the disk, and give it its name."""
         os.fsync(self._descriptor)
-        if _identity(self.path.stat()) != self._original:
-            raise OSError(errno.EBUSY, "somebody else has changed it meanwhile", str(self.path))
+        self.check()
         self.temporary.replace(self.path)
         self._close()
+
+    def check(self) -> None:
+        """Whether it may have that name; asked at the last moment."""
 
     def _close(self) -> None:
         descriptor, self._descriptor = self._descriptor, -1
@@ -170,6 +173,39 @@ class TraceCopy:
         if self._descriptor >= 0:
             self.temporary.unlink(missing_ok=True)
         self._close()
+
+
+class TraceCopy(TraceDraft):
+    """A new version of a closed trace NAME, under the name NAME.indexing until it takes the other's place."""
+
+    def __init__(self, original: TraceInput) -> None:
+        path = Path(original.path).resolve()
+        self._original = original.identity
+        mode = stat.S_IMODE(path.stat().st_mode)
+        super().__init__(path, path.with_name(path.name + COPYING), mode)
+
+    def check(self) -> None:
+        """Whether the original is still the same."""
+        if _identity(self.path.stat()) != self._original:
+            raise OSError(errno.EBUSY, "somebody else has changed it meanwhile", str(self.path))
+
+
+class TraceDerivate(TraceDraft):
+    """A trace made of another one, under the name NAME.unverified until it is known to be good.
+
+    `force`: it may take the place of what has that name.
+    """
+
+    def __init__(self, path: Path, *, force: bool) -> None:
+        self._force = force
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "is a directory", str(path))
+        super().__init__(path, path.with_name(path.name + UNVERIFIED))
+
+    def check(self) -> None:
+        """Whether the name is free, or to be taken."""
+        if not self._force and os.path.lexists(self.path):
+            raise FileExistsError(errno.EEXIST, "is there already", str(self.path))
 
 
 def _identity(known: os.stat_result) -> tuple[int, int, int, int]:
@@ -284,4 +320,13 @@ class TraceInput:
             raise self.place(offset).malformed("damaged chunk (checksum of its content)")
 
 
-__all__ = ["COPYING", "INCOMPLETE", "TraceCopy", "TraceInput", "TraceOutput", "incomplete_path"]
+__all__ = [
+    "COPYING",
+    "INCOMPLETE",
+    "UNVERIFIED",
+    "TraceCopy",
+    "TraceDerivate",
+    "TraceInput",
+    "TraceOutput",
+    "incomplete_path",
+]

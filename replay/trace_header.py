@@ -95,12 +95,16 @@ class TraceHeader:
 
 @dataclass(frozen=True, slots=True)
 class TraceEnd:
-    """How it ended: the tick reached, the digest of the state there, and why."""
+    """How it ended: the tick reached, the digest of the state there, and why.
+
+    `opens_at`: the tick at which whoever opens the trace is to stand; 0: at its beginning.
+    """
 
     tick: Tick
     digest: bytes
     reason: TraceEndReason
     text: str = ""
+    opens_at: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +164,7 @@ _END = shapes.record(
         "digest": shapes.blob(MAX_DIGEST),
         "reason": shapes.member(TraceEndReason),
         "text": shapes.text(MAX_TEXT),
+        "opens_at": shapes.number(MAX_TICK),
     },
 )
 _END_CHUNK = shapes.record(EndChunk, {"end": _END, "index": shapes.number((1 << 63) - 1)})

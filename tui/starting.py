@@ -77,7 +77,8 @@ def _show(timeline: Timeline, options: Options, attachment: Attachment | None) -
 
 def _begin(timeline: Timeline, where: str | None, kept: Kept) -> Kept:
     if where is None:
-        return kept
+        opens_at = timeline.reader.opens_at
+        return kept if kept.tick is not None else replace(kept, tick=opens_at)
     try:
         return replace(kept, tick=tick_of(timeline, where))
     except BadPlace as error:

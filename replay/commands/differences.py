@@ -27,7 +27,7 @@ _KERNEL = 0xC0000000
 
 def show_diff(a: str, b: str, tick: int | None, lines: int) -> None:
     """Compare two traces. Raises CannotCompare, and as Timeline does."""
-    with open_timeline(a) as one, open_timeline(b) as other:
+    with open_timeline(a, at="start") as one, open_timeline(b, at="start") as other:
         comparison = Comparison(one, other)
         for line in _all(comparison, tick, lines):
             click.echo(one_line(line).rstrip())

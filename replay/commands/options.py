@@ -41,8 +41,18 @@ def as_corrected(
     return corrected_names(quirks_without(name for name in said if said[name] == "correct"))
 
 
+def new_trace(command: Callable[..., None]) -> Callable[..., None]:
+    """The options of commands that make a trace of another one."""
+    for option in (
+        click.option("--force", is_flag=True, help="Replace what has that name."),
+        click.option("-o", "--output", metavar="FILE", required=True, help="The trace to be made."),
+    ):
+        command = option(command)
+    return command
+
+
 as_count = _parsed_by(parse_count)
 as_memory = _parsed_by(parse_memory)
 as_keep = _parsed_by(parse_keep)
 
-__all__ = ["as_corrected", "as_count", "as_keep", "as_memory"]
+__all__ = ["as_corrected", "as_count", "as_keep", "as_memory", "new_trace"]

@@ -90,6 +90,8 @@ def _extent(reader: TraceReader) -> Iterator[tuple[str, str]]:
     for gone in _guest_ends(reader):
         text = f": {gone.text}" if gone.text else ""
         yield "", f"guest {gone.guest} {END_OF_GUEST[gone.reason]} at tick {gone.tick:,}{text}"
+    if reader.opens_at is not None:
+        yield "opens", f"at tick {reader.opens_at:,}"
     yield "events", f"{reader.event_count:,}"
     yield from _index(reader)
 
