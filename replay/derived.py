@@ -30,6 +30,7 @@ from replay.chunk_writer import NO_TICKS, ChunkStream
 from replay.chunks import ChunkType, Version
 from replay.directory import Directory
 from replay.errors import (
+    Divergence,
     ReplayError,
     TraceTruncated,
     TraceVersionError,
@@ -82,6 +83,7 @@ class Derived:
     """What a new trace is to have in it. `header` is the payload of its chunk, `images` are in its order.
 
     `first`: the state that it begins with; None: power-on. `events` are those from there on, anew at each call.
+    `begins_as`: the digest that the machine must have at the beginning.
     """
 
     header: bytes
@@ -90,6 +92,7 @@ class Derived:
     events: Callable[[], Iterable[Event]]
     end: TraceEnd
     state: KeptState | None = None
+    begins_as: bytes | None = None
 
 
 def head_of(reader: TraceReader) -> tuple[bytes, tuple[bytes, ...]]:
@@ -193,7 +196,11 @@ class _Writer(ChunkStream):
     def _write_body(self) -> None:
         first = self._derived.first
         if first is not None:
-            self._add(ChunkType.CHECKPOINT, pack_map(first.fields), first.tick)
+            raw = pack_map(first.fields)
+            if len(raw) > chunks.MAX_RAW[ChunkType.CHECKPOINT]:
+                why = f"the state at tick {first.tick:,} has {len(raw):,} bytes, more than a trace can hold"
+                raise BadOutput(self._output.path, why)
+            self._add(ChunkType.CHECKPOINT, raw, first.tick)
         encoder = codec.EventEncoder(Tick(0) if first is None else first.tick)
         for event in self._derived.events():
             if encoder.add(event) >= CHUNK_SIZE:
@@ -240,6 +247,11 @@ def _verify(path: Path, derived: Derived, progress: Progress) -> None:
             assert wanted == found, (wanted, found)
         assert reader.end == derived.end
         session = Session(reader)
+        digest = session.machine.digest()
+        if derived.begins_as not in (None, digest):
+            raise Divergence(
+                session.first_tick, derived.begins_as.hex(), digest.hex(), "first state"
+            )
         for tick in session.verify():
             progress("verifying", tick, session.end_tick)
 

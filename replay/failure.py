@@ -1,40 +1,38 @@
 """Where a trace's failure is: the end of a Guest, the bad ones first.
 
-Read next: pack.py, which has traces open there.
+Read next: pack.py, which has traces open there; where.py, which calls it `failure`.
 """
 
 from __future__ import annotations
 
 from hostvm.observations import EndReason, GuestEnded
 from hostvm.units import Tick
-from replay.events import Kind
-from replay.log import TraceReader
+from replay.event_store import EventStore
+from replay.events import Event, Kind
 
 BAD_ENDS = frozenset({EndReason.KILLED, EndReason.CRASHED})
 
 
-def ends_of(reader: TraceReader) -> list[GuestEnded]:
+def _is_end(event: Event) -> bool:
+    return isinstance(event, GuestEnded)
+
+
+def ends_of(store: EventStore) -> list[GuestEnded]:
     """The ends of Guests, in order. Raises TraceError where damage is met."""
-    found: list[GuestEnded] = []
-    for rank, entry in enumerate(reader.chunks):
-        known = reader.kinds_at(rank)
-        if entry.count and (known is None or Kind.GUEST_ENDED in known):
-            found += (e for e in reader.chunk_events(entry) if isinstance(e, GuestEnded))
-    return found
+    found = store.find_after(Tick(-1), _is_end, frozenset({Kind.GUEST_ENDED}))
+    return [event for event in found if isinstance(event, GuestEnded)]
 
 
-def failure_of(reader: TraceReader) -> GuestEnded | None:
+def failure_of(store: EventStore) -> GuestEnded | None:
     """The first end that is bad: a Guest that was killed, or that gave up. Raises TraceError."""
-    return next((end for end in ends_of(reader) if end.reason in BAD_ENDS), None)
+    return next((end for end in ends_of(store) if end.reason in BAD_ENDS), None)
 
 
-def final_moment(reader: TraceReader) -> Tick:
-    """The tick of the failure; else of the last Guest's end; else the last of all. Raises TraceError."""
-    ends = ends_of(reader)
-    bad = [end for end in ends if end.reason in BAD_ENDS]
-    if bad or ends:
-        return (bad or ends[-1:])[0].tick
-    return Tick(reader.end.tick) if reader.end else reader.last_tick or Tick(0)
+def final_moment(store: EventStore, end: Tick) -> Tick:
+    """The tick of the failure; else of the last Guest's end; else `end`. Raises TraceError."""
+    ends = ends_of(store)
+    bad = [each for each in ends if each.reason in BAD_ENDS]
+    return (bad or ends[-1:])[0].tick if ends else end
 
 
 __all__ = ["BAD_ENDS", "ends_of", "failure_of", "final_moment"]

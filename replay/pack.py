@@ -37,6 +37,7 @@ from replay.session import Session
 from replay.slices import run_in_slices
 from replay.stored_states import Row, place_in_log
 from replay.timeline import Timeline
+from replay.trace_header import TraceEnd
 
 # Whoever has to run further than this waits for it.
 FAR_AWAY = 50_000_000
@@ -69,7 +70,7 @@ def pack(
     with TraceReader(path) as reader:
         end = demand_whole(reader)
         target = check_output(output, reader.path, force=force)
-        opens_at = _opening(reader, at)
+        opens_at = _opening(reader, end, at)
         state = _state_before(reader, opens_at, far_away, progress)
         header, images = head_of(reader)
         derived = Derived(
@@ -84,10 +85,10 @@ def pack(
         return Packed(opens_at, size, reader.size, state.row.tick if state else None)
 
 
-def _opening(reader: TraceReader, at: str | None) -> Tick:
+def _opening(reader: TraceReader, end: TraceEnd, at: str | None) -> Tick:
     """The tick to open at. Raises BadPlace."""
     if at is None:
-        return reader.opens_at or final_moment(reader)
+        return reader.opens_at or final_moment(EventStore(reader), end.tick)
     return Timeline(reader).seek(at).tick
 
 

@@ -119,6 +119,11 @@ class Passage:
         """Whether the step at hand begins an instruction: it is no interrupt delivery and no REP's second iteration."""
         return not self._continues and not self.store.interrupt_at(self.tick)
 
+    @property
+    def amid_rep(self) -> bool:
+        """Whether the step at hand goes on with a REP instruction."""
+        return self._continues
+
     def cancel(self) -> None:
         """Break off the move under way, from any thread or a signal handler."""
         self._cancelled = True

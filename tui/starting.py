@@ -61,7 +61,7 @@ def _check_terminal() -> None:
 
 
 def _show(timeline: Timeline, options: Options, attachment: Attachment | None) -> None:
-    path = place_for(timeline.reader.trace_id)
+    path = place_for(_key(timeline.reader))
     kept = _begin(timeline, options.where, Kept() if options.fresh else load(path))
     screen = Tui(
         timeline,
@@ -73,6 +73,12 @@ def _show(timeline: Timeline, options: Options, attachment: Attachment | None) -
     with guarded_terminal():
         screen.run()
     save(path, screen.kept())
+
+
+def _key(reader: TraceReader) -> bytes:
+    """What a session is kept under; a packed trace has the id of its original, and its own place to begin."""
+    opens_at = reader.opens_at
+    return reader.trace_id + (b"" if opens_at is None else opens_at.to_bytes(8, "big"))
 
 
 def _begin(timeline: Timeline, where: str | None, kept: Kept) -> Kept:
