@@ -134,7 +134,10 @@ GOING: Mapping[str, Command] = MappingProxyType(
     {
         "when": Command("", "where in the run we are", _when),
         "seek": Command(
-            "PLACE", "go to a tick, N%, event N, start, end, failure, @bookmark, +N or -N", _seek, moves=True
+            "PLACE",
+            "go to a tick, N%, event N, start, end, failure, @bookmark, +N or -N",
+            _seek,
+            moves=True,
         ),
         "tick-step": Command(
             "[N]", "make N steps of one tick; back if N < 0", _tick_step, moves=True

@@ -22,6 +22,7 @@ _FROM = re.compile(r"(.*?[^\s+-])\s*([+-]\s*[0-9][0-9,_]*[kMG]?)")
 _PERCENT = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*%")
 _EVENT = re.compile(r"(?:event|ev)\s*#?\s*([0-9][0-9,_]*)")
 
+
 class BadPlace(ValueError):
     """Words that name no tick of this history."""
 
