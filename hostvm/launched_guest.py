@@ -30,6 +30,7 @@ from hostvm.observations import (
     IrqDelivered,
     IrqRaised,
     Observation,
+    PacketSent,
     TrapReflected,
 )
 from hostvm.page_pool import PagePool
@@ -225,6 +226,10 @@ class LaunchedGuest:
         """Make a virtual interrupt pending, as a write to /dev/lguest does: a number that is none is refused."""
         if irq < LGUEST_IRQS:
             set_interrupt(self.lguest, irq)
+
+    def packet_sent(self, device: int, frame: bytes) -> None:
+        """Report a frame that the Guest sends."""
+        self._machine.observe(PacketSent(self._machine.step_tick, self.number, device, frame))
 
     def request(self, device: int, irq: int, action: Action, position: int, count: int) -> None:
         """Tell the World what a device waits for."""

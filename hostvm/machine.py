@@ -123,6 +123,7 @@ class Machine:
         self._programmed: Nanoseconds | None = None
         self._timers_moved = False
         self._restored = False
+        self._time_is_up = False
         self._digest = MemoryDigest(self.memory, self._digest_ranges())
         self.cpu.restore(_power_on(host.start))
 
@@ -226,6 +227,7 @@ class Machine:
 
     def _host_turn(self) -> None:
         """What the Host does between leaving a Guest and entering one."""
+        self._time_is_up = False
         while not self.finished:
             guest = self.guests[self._current]
             try:
@@ -259,7 +261,7 @@ class Machine:
             self._program_timer()
             self._ask_again()
             if not lguest.halted:
-                return True
+                return not self._preempted(guest)
             if not self._idle(guest):
                 return False
 
@@ -273,9 +275,7 @@ class Machine:
 
     def _idle(self, guest: LaunchedGuest) -> bool:
         """The Guest is halted: let another run, or wait for an interrupt. False: somebody else's turn, or the end."""
-        other = next((g for g in self._alive() if g is not guest and self._awake(g)), None)
-        if other is not None:
-            self._current = other.number
+        if self._another(guest):
             return False
         vector = self.world.wait(self.step_tick, guest.number)
         if vector is None:
@@ -287,6 +287,21 @@ class Machine:
             self._current = awake[0]
             return False
         return True
+
+    def _preempted(self, guest: LaunchedGuest) -> bool:
+        """Whether the Host's tick takes the CPU from a Guest that could run: each is a process of its own in Linux."""
+        time_is_up, self._time_is_up = self._time_is_up, False
+        return time_is_up and self._another(guest)
+
+    def _another(self, guest: LaunchedGuest) -> bool:
+        """Give the CPU to the next Guest that can run, in turn, if there is one."""
+        alive = self._alive()
+        behind = [g for g in alive if g.number > guest.number]
+        before = [g for g in alive if g.number < guest.number]
+        other = next((g for g in behind + before if self._awake(g)), None)
+        if other is not None:
+            self._current = other.number
+        return other is not None
 
     def _awake(self, guest: LaunchedGuest) -> bool:
         """Whether a Guest can run; a halted one is woken by what came for it while another Guest ran."""
@@ -315,6 +330,7 @@ class Machine:
 
     def _hardware_interrupt(self, vector: int) -> None:
         if vector == TIMER_VECTOR:
+            self._time_is_up = True
             self._programmed = None
             self._timers_moved = True
             now = self.clock(self._current)

@@ -82,6 +82,16 @@ class ConsoleOutput:
 
 
 @dataclass(frozen=True, slots=True)
+class PacketSent:
+    """An Ethernet frame that the Guest sent through its network device `device`."""
+
+    tick: Tick
+    guest: int
+    device: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class StateDigest:
     """A digest of the registers and Host values (8 bytes), and at intervals of all memory (16 bytes, else empty)."""
 
@@ -117,6 +127,7 @@ Observation: TypeAlias = (
     | IrqDelivered
     | DirectTraps
     | ConsoleOutput
+    | PacketSent
     | StateDigest
     | GuestEnded
     | GuestRestarted
@@ -132,6 +143,7 @@ __all__ = [
     "IrqDelivered",
     "IrqRaised",
     "Observation",
+    "PacketSent",
     "StateDigest",
     "TrapReflected",
 ]

@@ -25,6 +25,7 @@ from replay.bookmarks import Bookmark, Bookmarks
 from replay.describe import edit_to_text
 from replay.device_answers import Disks
 from replay.edited_world import BadEdit, EditedWorld
+from replay.ethernet import ports_of
 from replay.event_store import Position
 from replay.events import ClockReading, DebuggerWrite, Event, Kind, TscReading
 from replay.frontier import events_from, frontier_of
@@ -168,7 +169,14 @@ def branch(
         if event.tick < here:
             raise BadEdit(here, f"no way to change tick {event.tick}, which is past")
     known = frozenset() if events is None else frozenset(future(timeline))
-    world = EditedWorld([*written, *to_come], known, since(timeline), seed, disks)
+    world = EditedWorld(
+        [*written, *to_come],
+        known,
+        since(timeline),
+        seed,
+        disks,
+        ports_of(timeline.machine.config.guests),
+    )
     return Branch(timeline, world, seed)
 
 

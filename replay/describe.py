@@ -63,6 +63,7 @@ KIND_DESCRIPTIONS: Mapping[Kind, str] = MappingProxyType(
         Kind.STATE_DIGEST: "digest of the machine's state",
         Kind.GUEST_ENDED: "the Guest is gone",
         Kind.GUEST_RESTARTED: "the Guest was launched again",
+        Kind.PACKET_SENT: "sent through a network card",
     }
 )
 END_OF_GUEST: Mapping[EndReason, str] = MappingProxyType(
@@ -203,8 +204,8 @@ def _observed_fields(event: ev.Observation, generations: Sequence[str]) -> dict[
             return {"irq": irq}
         case ev.DirectTraps(counts=counts):
             return {"counts": {str(vector): count for vector, count in counts}}
-        case ev.ConsoleOutput(data=data):
-            return {"data": data.hex(), "text": _text(data)}
+        case ev.ConsoleOutput() | ev.PacketSent():
+            return _sent_fields(event)
         case ev.StateDigest(registers=registers, memory=memory):
             return {"registers": registers.hex(), "memory": memory.hex()}
         case ev.GuestEnded(reason=reason, text=text):
@@ -216,6 +217,15 @@ def _observed_fields(event: ev.Observation, generations: Sequence[str]) -> dict[
             return {"text": _text(text.encode("utf-8", "backslashreplace"))}
         case _:
             assert_never(event)
+
+
+def _sent_fields(event: ev.ConsoleOutput | ev.PacketSent) -> dict[str, Json]:
+    shown: dict[str, Json] = {"data": event.data.hex()}
+    match event:
+        case ev.ConsoleOutput(data=data):
+            return {**shown, "text": _text(data)}
+        case ev.PacketSent(device=device):
+            return {"device": device, **shown}
 
 
 def _host_vector(vector: int) -> dict[str, Json]:
@@ -282,8 +292,8 @@ def _observed_details(event: ev.Observation, generations: Sequence[str]) -> str:
             return ", ".join(
                 f"{TRAP_NAMES.get(vector, f'{vector:#04x}')} {count}" for vector, count in counts
             )
-        case ev.ConsoleOutput(data=data):
-            return _shown(data)
+        case ev.ConsoleOutput() | ev.PacketSent():
+            return _sent_details(event)
         case ev.StateDigest(registers=registers, memory=memory):
             return f"registers {registers.hex()}" + (f", memory {memory.hex()}" if memory else "")
         case ev.GuestEnded(reason=reason, text=text):
@@ -292,6 +302,20 @@ def _observed_details(event: ev.Observation, generations: Sequence[str]) -> str:
             return text
         case _:
             assert_never(event)
+
+
+def _sent_details(event: ev.ConsoleOutput | ev.PacketSent) -> str:
+    match event:
+        case ev.ConsoleOutput(data=data):
+            return _shown(data)
+        case ev.PacketSent(device=device, data=data):
+            return f"device {device}, {_frame(data)}"
+
+
+def _frame(data: bytes) -> str:
+    """An Ethernet frame's ends and kind, as far as it goes."""
+    there, here, kind = data[:6].hex(":"), data[6:12].hex(":"), data[12:14].hex()
+    return f"{here} > {there}, type 0x{kind}, {len(data)} bytes"
 
 
 def place_name(target: int, address: int) -> str:

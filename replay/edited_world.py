@@ -14,7 +14,7 @@ Read next: branch.py; session.py, where following is strict.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from hostvm.edits import Edit
@@ -23,6 +23,7 @@ from hostvm.units import Nanoseconds, Tick
 from hostvm.world import Completion, Request
 from replay.device_answers import Disks
 from replay.errors import ReplayError
+from replay.ethernet import Port
 from replay.events import (
     ClockReading,
     DebuggerWrite,
@@ -89,6 +90,7 @@ class EditedWorld:
         since: Since,
         seed: int = 0,
         disks: Disks = NO_DISKS,
+        ports: Sequence[Port] = (),
     ) -> None:
         self._events = sorted(events, key=_order)
         self._at = 0
@@ -100,7 +102,7 @@ class EditedWorld:
                 raise BadEdit(event.tick, f"no hardware interrupt {event.vector:#x}")
         self._unasked = deque(e for e in self._events if isinstance(e, HostInterrupt))
         self._time = _Time((since.tick, since.ns), (since.tick, since.tsc))
-        self._seed, self._disks = seed, disks
+        self._seed, self._disks, self._ports = seed, disks, ports
         self._deadline: Nanoseconds | None = None
         self._requests: dict[tuple[int, int, int], Request] = {}
         self._virtual: VirtualWorld | None = None
@@ -128,7 +130,9 @@ class EditedWorld:
         """Follow no more."""
         if self._virtual is None:
             since = self._time.at(tick)
-            self._virtual = VirtualWorld(self._seed, disks=self._disks, since=since)
+            self._virtual = VirtualWorld(
+                self._seed, disks=self._disks, since=since, ports=self._ports
+            )
             self._virtual.program_timer(tick, self._deadline)
             for request in self._requests.values():
                 self._virtual.submit(tick, request)
@@ -264,6 +268,8 @@ class EditedWorld:
                 self._take()
             else:
                 self._apart(observation.tick)
+        if self._virtual is not None:
+            self._virtual.observe(observation)
 
 
 __all__ = ["BadEdit", "EditedWorld"]

@@ -25,6 +25,7 @@ from hostvm.observations import (
     IrqDelivered,
     IrqRaised,
     Observation,
+    PacketSent,
     StateDigest,
     TrapReflected,
 )
@@ -161,6 +162,7 @@ class Kind(IntEnum):
     STATE_DIGEST = 70
     GUEST_ENDED = 71
     GUEST_RESTARTED = 72
+    PACKET_SENT = 73
 
 
 FIRST_OBSERVATION = 64
@@ -195,6 +197,7 @@ __all__ = [
     "IrqRaised",
     "Kind",
     "Observation",
+    "PacketSent",
     "RandomChoice",
     "StateDigest",
     "TrapReflected",

@@ -46,6 +46,7 @@ _TRACK_OF: dict[type[Event], str] = {
     ev.HostWoken: "hardware interrupts",
     ev.HostTurnInterrupt: "hardware interrupts",
     ev.DeviceCompletion: "devices",
+    ev.PacketSent: "devices",
     ev.ConsoleInput: "console",
     ev.ConsoleOutput: "console",
     ev.IrqRaised: "virtual interrupts",

@@ -139,6 +139,12 @@ LAYOUTS: Mapping[int, Layout] = MappingProxyType(
                 Field("text", p.TEXT, ""),
             ),
             _layout(Kind.GUEST_RESTARTED, ev.GuestRestarted, Field("text", p.TEXT, "")),
+            _layout(
+                Kind.PACKET_SENT,
+                ev.PacketSent,
+                Field("device", p.U16),
+                Field("data", p.DATA),
+            ),
         )
     }
 )

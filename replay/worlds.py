@@ -31,10 +31,11 @@ from types import MappingProxyType
 from typing import Final
 
 from hostvm.edits import Edit
-from hostvm.observations import Observation
+from hostvm.observations import Observation, PacketSent
 from hostvm.units import Nanoseconds, Tick
 from hostvm.world import DEVICE_VECTOR, TIMER_VECTOR, Completion, Request
 from replay.device_answers import Disks, Outstanding, answer
+from replay.ethernet import Ethernet, Peer, Port
 
 FAR: Final = Tick(1 << 62)
 MASK_64: Final = (1 << 64) - 1
@@ -55,6 +56,7 @@ STRETCH_NS: Final = 700_000
 SHORTEST_STRETCH: Final = 500
 FIRST_GUESS: Final = 0.02
 CONSOLE_LOOK_NS: Final = 5_000_000
+PEER_LOOK_NS: Final = 500_000
 LONGEST_SLEEP_NS: Final = 50_000_000
 LONGEST_READ: Final = 1024
 
@@ -156,6 +158,7 @@ class VirtualWorld:
         arrivals: Sequence[Arrival] = (),
         disks: Disks = NO_DISKS,
         since: Since = POWER_ON,
+        ports: Sequence[Port] = (),
     ) -> None:
         assert ns_per_tick > 0
         self._seed = mix(seed & MASK_64)
@@ -164,6 +167,8 @@ class VirtualWorld:
         self._latencies = Draws(~seed)
         self._services = Draws(mix(seed & MASK_64) + 1)
         self._entropy = Draws(mix(seed & MASK_64) + 2)
+        wire = Draws(mix(seed & MASK_64) + 4)
+        self._ethernet = Ethernet(ports, wire.service_ns)
         self._disks = disks
         self._outstanding = Outstanding()
         self._fetching = False
@@ -204,9 +209,10 @@ class VirtualWorld:
 
     def _device_due(self) -> int | None:
         # The line goes down when it is taken, and is up again only after a look at what was there.
-        return (
-            None if self._fetching else _earliest(self._arrival_due, self._outstanding.next_due())
-        )
+        if self._fetching:
+            return None
+        answers = _earliest(self._outstanding.next_due(), self._ethernet.next_due())
+        return _earliest(self._arrival_due, answers)
 
     def horizon(self, tick: Tick) -> Tick:
         due = _earliest(self._work_due(), self._host_tick.due)
@@ -268,7 +274,8 @@ class VirtualWorld:
         if done:
             self._expect_arrival()
         ripe = self._outstanding.take_due(now)
-        return (*done, *(answer(each, self._disks, self._entropy.data) for each in ripe))
+        answers = (answer(each, self._disks, self._entropy.data) for each in ripe)
+        return (*done, *answers, *self._ethernet.take_due(now))
 
     def choose(self, tick: Tick, guest: int, bound: int) -> int:
         return self._choices.below(bound)
@@ -277,7 +284,8 @@ class VirtualWorld:
         return None
 
     def observe(self, observation: Observation) -> None:
-        pass
+        if isinstance(observation, PacketSent):
+            self._ethernet.sent(observation, self._time(observation.tick))
 
 
 # (ii) HostWorld.
@@ -308,9 +316,12 @@ class HostWorld:
         console: Console | None = None,
         disks: Disks = NO_DISKS,
         host_hz: int = HOST_HZ,
+        ports: Sequence[Port] = (),
+        peer: Peer | None = None,
     ) -> None:
         self._choices = Draws(seed)
         self._services = Draws(mix(seed & MASK_64) + 1)
+        self._ethernet = Ethernet(ports, self._services.service_ns, peer)
         self._disks = disks
         self._outstanding = Outstanding()
         self._console = console
@@ -365,7 +376,10 @@ class HostWorld:
         return Tick(tick + max(SHORTEST_STRETCH, int(ns * self._ticks_per_ns)))
 
     def _work_due(self) -> int | None:
-        return _earliest(self._deadline, self._outstanding.next_due())
+        return _earliest(self._deadline, self._device_due())
+
+    def _device_due(self) -> int | None:
+        return _earliest(self._outstanding.next_due(), self._ethernet.next_due())
 
     def _gauge(self, tick: int, now: int) -> None:
         """Learn how fast the machine runs, from spans long enough to tell."""
@@ -386,10 +400,10 @@ class HostWorld:
         timer = _earliest(self._deadline, self._host_tick.due)
         if timer is not None and timer <= now:
             return TIMER_VECTOR
-        if now - self._looked >= CONSOLE_LOOK_NS:
+        if now - self._looked >= (CONSOLE_LOOK_NS if self._peer() is None else PEER_LOOK_NS):
             self._looked = now
             self._listen(0)
-        due = self._outstanding.next_due()
+        due = self._device_due()
         return DEVICE_VECTOR if self._typed or (due is not None and due <= now) else None
 
     def interrupt_taken(self, tick: Tick, guest: int, vector: int, eip: int, check: int) -> None:
@@ -418,7 +432,7 @@ class HostWorld:
             vector = self._take(now)
             if vector is not None:
                 return vector
-            if self._work_due() is None and self._console is None:
+            if self._work_due() is None and not self._sources():
                 return None
             self._sleep()
             self.while_waiting()
@@ -429,26 +443,43 @@ class HostWorld:
         due = self._work_due()
         if due is not None:
             ns = max(0, min(ns, due - self._now()))
-        if self._console is None:
-            time.sleep(ns / 1e9)
-        else:
-            self._listen(ns)
+        self._listen(ns)
 
     def program_timer(self, tick: Tick, deadline: Nanoseconds | None) -> None:
         self._deadline = deadline
 
     # Devices and choices.
 
+    def _peer(self) -> Peer | None:
+        peer = self._ethernet.peer
+        return None if peer is None or peer.gone else peer
+
+    def _sources(self) -> list[int]:
+        """Descriptors from which something may come."""
+        peer = self._peer()
+        console = [] if self._console is None else [self._console.descriptor]
+        return console if peer is None else [*console, peer.fileno()]
+
     def _listen(self, ns: int) -> None:
-        """Wait that long for something typed; when the typing has ended for good, forget the console."""
-        if self._console is None or self._typed:
+        """Wait that long for something typed, or for the peer outside."""
+        sources = self._sources()
+        if self._typed and self._console is not None:
+            # One who types on waits until the Guest has had the last line.
+            sources.remove(self._console.descriptor)
+        if not sources and not ns:
             return
-        readable, _, _ = select.select([self._console.descriptor], [], [], ns / 1e9)
-        if readable:
-            typed = os.read(self._console.descriptor, LONGEST_READ)
-            self._typed = self._console.passed(typed)
-            if not typed:
-                self._console = None
+        readable, _, _ = select.select(sources, [], [], ns / 1e9)
+        if self._console is not None and self._console.descriptor in readable:
+            self._hear(self._console)
+        if self._peer() is not None:
+            self._ethernet.listen(self._now())
+
+    def _hear(self, console: Console) -> None:
+        """Take what was typed; when the typing has ended for good, forget the console."""
+        typed = os.read(console.descriptor, LONGEST_READ)
+        self._typed = console.passed(typed)
+        if not typed:
+            self._console = None
 
     def submit(self, tick: Tick, request: Request) -> None:
         if request not in self._outstanding:
@@ -457,6 +488,7 @@ class HostWorld:
     def completions(self, tick: Tick) -> tuple[Completion, ...]:
         ripe = self._outstanding.take_due(self._now())
         answers = tuple(answer(each, self._disks, os.urandom) for each in ripe)
+        answers += self._ethernet.take_due(self._now())
         typed, self._typed = self._typed, b""
         if self._console is None or not typed:
             return answers
@@ -470,7 +502,8 @@ class HostWorld:
         return None
 
     def observe(self, observation: Observation) -> None:
-        pass
+        if isinstance(observation, PacketSent):
+            self._ethernet.sent(observation, self._now())
 
 
 __all__ = [

@@ -18,11 +18,12 @@ from collections.abc import Iterable
 
 from hostvm.abi import DevicePage
 from hostvm.devices.block import BlockDevice
-from hostvm.devices.config import BlockConfig, ConsoleConfig, RngConfig
+from hostvm.devices.config import BlockConfig, ConsoleConfig, NetConfig, RngConfig
 from hostvm.devices.console import ConsoleDevice
 from hostvm.devices.descriptor_page import PlacedDevice
 from hostvm.devices.device import Device, DeviceHost, DeviceState
 from hostvm.devices.launcher_memory import LauncherMemory
+from hostvm.devices.net import NetDevice
 from hostvm.devices.rng import RngDevice
 from hostvm.devices.virtqueue import Virtqueue
 from hostvm.errors import GuestKilled
@@ -37,6 +38,8 @@ def _device(placed: PlacedDevice, memory: LauncherMemory, host: DeviceHost) -> D
     match placed.config:
         case BlockConfig():
             return BlockDevice(placed, memory, host)
+        case NetConfig():
+            return NetDevice(placed, memory, host)
         case RngConfig():
             return RngDevice(placed, memory, host)
         case ConsoleConfig():

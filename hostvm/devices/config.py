@@ -8,6 +8,7 @@ Read next: descriptor_page.py.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -15,6 +16,8 @@ from hostvm.errors import ConfigurationError
 
 SECTOR = 512
 MOST_SECTORS = 1 << 48
+MAC_BYTES = 6
+_HEX_ADDRESS = re.compile("[0-9a-f]{12}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,20 @@ class RngConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class NetConfig:
+    """A network card; `address` are the six bytes of its own on the Ethernet."""
+
+    address: bytes
+
+    def __post_init__(self) -> None:
+        if len(self.address) != MAC_BYTES or self.address[0] & 1:
+            raise ConfigurationError(f"{self.address.hex()}: not the address of a network card")
+
+    def __str__(self) -> str:
+        return f"net:{self.address.hex()}"
+
+
+@dataclass(frozen=True, slots=True)
 class ConsoleConfig:
     """The console, which every Guest has: it comes after all others and is not asked for."""
 
@@ -47,7 +64,7 @@ class ConsoleConfig:
         return "console"
 
 
-DeviceConfig: TypeAlias = BlockConfig | RngConfig
+DeviceConfig: TypeAlias = BlockConfig | NetConfig | RngConfig
 
 
 def parse_device(text: str) -> DeviceConfig:
@@ -60,14 +77,20 @@ def parse_device(text: str) -> DeviceConfig:
             return RngConfig()
         case ["block", count] if count.isascii() and count.isdigit() and len(count) < 20:
             return BlockConfig(int(count))
-    raise ConfigurationError(f"no device {text[:40]!r}; there are rng and block:SECTORS")
+        case ["net", digits] if _HEX_ADDRESS.fullmatch(digits):
+            return NetConfig(bytes.fromhex(digits))
+    raise ConfigurationError(
+        f"no device {text[:40]!r}; there are rng, block:SECTORS and net:ADDRESS"
+    )
 
 
 __all__ = [
+    "MAC_BYTES",
     "SECTOR",
     "BlockConfig",
     "ConsoleConfig",
     "DeviceConfig",
+    "NetConfig",
     "RngConfig",
     "parse_device",
 ]

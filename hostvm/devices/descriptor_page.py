@@ -21,7 +21,13 @@ import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from hostvm.devices.config import BlockConfig, ConsoleConfig, DeviceConfig, RngConfig
+from hostvm.devices.config import (
+    BlockConfig,
+    ConsoleConfig,
+    DeviceConfig,
+    NetConfig,
+    RngConfig,
+)
 from hostvm.errors import ConfigurationError
 from hostvm.x86 import PAGE_SHIFT, PAGE_SIZE
 
@@ -33,6 +39,7 @@ _QUEUE = struct.Struct("<HHI")
 _BLOCK_CONFIG = struct.Struct("<QII")
 _STATUS = 4
 _SEG_MAX_BIT, _FLUSH_BIT = 2, 9
+_MAC_BIT = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +92,8 @@ def _model(config: DeviceConfig | ConsoleConfig) -> _Model:
             features = (1 << _SEG_MAX_BIT | 1 << _FLUSH_BIT).to_bytes(2, "little")
             # Two entries of a ring are taken by the request's head and its status.
             return _Model(2, 1, features, _BLOCK_CONFIG.pack(sectors, 0, QUEUE_ENTRIES - 2))
+        case NetConfig(address):
+            return _Model(1, 2, bytes((1 << _MAC_BIT,)), address)
         case ConsoleConfig():
             return _Model(3, 2)
         case RngConfig():

@@ -29,6 +29,10 @@ class DeviceHost(Protocol):
         """Make a virtual interrupt pending."""
         ...
 
+    def packet_sent(self, device: int, frame: bytes) -> None:
+        """Put a frame on the wire."""
+        ...
+
     def request(self, device: int, irq: int, action: Action, position: int, count: int) -> None:
         """Tell the World what a device waits for."""
         ...

@@ -115,6 +115,10 @@ class Virtqueue:
         self._set_no_notify(True)
         return self._chain(head)
 
+    def put_back(self) -> None:
+        """Have not taken the last chain: it will be the next again."""
+        self._taken = self._taken - 1 & 0xFFFF
+
     def _chain(self, head: int) -> Chain:
         readable: list[tuple[int, int]] = []
         writable: list[tuple[int, int]] = []

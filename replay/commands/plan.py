@@ -5,12 +5,13 @@ from __future__ import annotations
 import mmap
 import os
 import secrets
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hostvm.abi import DevicePage, generation
-from hostvm.devices.config import SECTOR, BlockConfig, DeviceConfig, RngConfig
+from hostvm.devices.config import SECTOR, BlockConfig, DeviceConfig, NetConfig, RngConfig
 from hostvm.devices.descriptor_page import lay_out_devices
 from hostvm.errors import ConfigurationError
 from hostvm.launcher import DEFAULT_MEMORY, GuestConfig
@@ -19,6 +20,7 @@ from hostvm.quirks import quirks_without
 from replay.catalogue import SHIPPED, find_kernel, read_kernel
 from replay.commands.init_program import read_program, words_for
 from replay.device_answers import Disks
+from replay.ethernet import Peer, ports_of
 from replay.keep import Keep
 from replay.trace_file import incomplete_path
 from replay.worlds import HOST_HZ, Console, HostWorld, VirtualWorld
@@ -41,6 +43,8 @@ class Wish:
     abi: str | None = None
     blocks: tuple[str, ...] = ()
     rng: bool = False
+    net: bool = False
+    peer: str | None = None
     clock: str = "host"
     host_hz: int = HOST_HZ
     seed: int | None = None
@@ -79,6 +83,7 @@ def make_plan(wish: Wish) -> Plan:
     images = [_open_image(Path(name)) for name in wish.blocks]
     devices: tuple[DeviceConfig, ...] = tuple(disk for disk, _ in images)
     devices += (RngConfig(),) if wish.rng else ()
+    net = wish.net or wish.peer is not None
     kernels = [find_kernel(words, wish.abi) for words in wish.guests]
     kernels += [read_kernel(Path(name), wish.abi) for name in wish.kernels]
     guests = tuple(
@@ -89,10 +94,12 @@ def make_plan(wish: Wish) -> Plan:
             initrd=initrd,
             abi=kernel.abi,
             name=kernel.name,
-            devices=devices,
+            devices=(*devices, NetConfig(_card(number))) if net else devices,
         )
-        for kernel in kernels
+        for number, kernel in enumerate(kernels)
     )
+    if net:
+        _check_net(wish, guests)
     disks = {
         (guest, rank): image
         for guest in range(len(guests))
@@ -103,6 +110,21 @@ def make_plan(wish: Wish) -> Plan:
     if wish.interactive:
         _check_interactive(wish, guests[0], typed)
     return Plan(config, disks, typed)
+
+
+def _card(number: int) -> bytes:
+    """The address of a Guest's network card: one that is nobody's, in the range for such."""
+    return bytes((0x02, 0, 0, 0, 0, number + 1))
+
+
+def _check_net(wish: Wish, guests: tuple[GuestConfig, ...]) -> None:
+    old = next((g for g in guests if generation(g.abi).device_page is DevicePage.OLDER), None)
+    if old is not None:
+        raise ConfigurationError(f"--net: a guest of lguest {old.abi} has no virtio network")
+    if wish.peer is not None and wish.clock == "virtual":
+        raise ConfigurationError(
+            "--net-peer: another program needs the host's clock, not a virtual one"
+        )
 
 
 def _check_interactive(wish: Wish, guest: GuestConfig, typed: tuple[int, int] | None) -> None:
@@ -158,12 +180,27 @@ def make_world(
 ) -> HostWorld | VirtualWorld:
     """The World asked for; `keys` is a descriptor at which somebody types, and the Guest gets what `passed` leaves."""
     if wish.clock == "virtual":
-        return VirtualWorld(seed, disks=plan.disks, host_hz=wish.host_hz)
+        return VirtualWorld(
+            seed, disks=plan.disks, host_hz=wish.host_hz, ports=ports_of(plan.config.guests)
+        )
     console = None
     if keys is not None and plan.typed is not None:
         device, irq = plan.typed
         console = Console(keys, 0, device, irq, passed)
-    return HostWorld(seed, console, plan.disks, wish.host_hz)
+    peer = None if wish.peer is None else _connect(wish.peer)
+    ports = ports_of(plan.config.guests)
+    return HostWorld(seed, console, plan.disks, wish.host_hz, ports, peer)
+
+
+def _connect(path: str) -> Peer:
+    """The peer that listens at a Unix socket. Raises ConfigurationError."""
+    stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        stream.connect(path)
+    except OSError as error:
+        stream.close()
+        raise ConfigurationError(f"--net-peer {path}: {error.strerror or error}") from error
+    return Peer(stream)
 
 
 def choose_seed(wish: Wish) -> int:

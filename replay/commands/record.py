@@ -52,6 +52,13 @@ if TYPE_CHECKING:
     help="A disk image, which stays as it is; may be repeated.",
 )
 @click.option("--rng", is_flag=True, help="A source of random bytes.")
+@click.option("--net", is_flag=True, help="A network card; all guests' are on one Ethernet.")
+@click.option(
+    "--net-peer",
+    "peer",
+    metavar="SOCKET",
+    help="And on it who listens at this Unix socket, such as passt.",
+)
 @click.option("--abi", help="Generation of lguest that the kernel is for [found out].")
 @click.option(
     "--clock",

@@ -14,9 +14,9 @@ from random import Random
 
 import pytest
 
-from hostvm.observations import ConsoleOutput, EndReason, GuestEnded
+from hostvm.observations import ConsoleOutput, EndReason, GuestEnded, PacketSent
 from hostvm.units import Tick
-from replay.events import Event
+from replay.events import DeviceCompletion, Event
 from replay.log import TraceReader
 from replay.session import Session
 from tests.end_to_end.commands import command, environment
@@ -32,6 +32,11 @@ REPLAYS = 10
 PATIENCE = 900.0
 
 each_boot = pytest.mark.parametrize("boot", BOOTS, ids=lambda boot: boot.name)
+each_network = pytest.mark.parametrize(
+    "boot",
+    [boot for boot in BOOTS if boot.user_space is not None and "net" in boot.user_space.name],
+    ids=lambda boot: boot.name,
+)
 each_kernel = pytest.mark.parametrize("boot", KERNELS, ids=lambda boot: boot.kernel.name)
 
 
@@ -188,6 +193,20 @@ def test_a_restart_boots_it_again_in_the_same_recording(boot: LinuxBoot, tmp_pat
     enough = end_of(once).tick * 5 // 2
     trace = record(tmp_path, "t", [*arguments, "--max-ticks", str(enough)])
     assert console_of(trace).count(BANNER.encode()) >= 2
+    assert run("replay", trace, folder=tmp_path).returncode == 0
+
+
+@each_network
+def test_two_of_them_hear_of_each_other(boot: LinuxBoot, tmp_path: Path) -> None:
+    both = ["--kernel", str(boot.kernel), *wish(boot, boot.user_space, "--net")]
+    trace = record(tmp_path, "t", [*both, "--clock", "virtual"])
+    events = events_of(trace)
+    ends = {e.guest: e.reason for e in events if isinstance(e, GuestEnded)}
+    assert ends == dict.fromkeys((0, 1), EndReason.POWEROFF)
+    for guest in (0, 1):
+        sent = {e.data for e in events if isinstance(e, PacketSent) and e.guest == guest}
+        came = {e.data for e in events if isinstance(e, DeviceCompletion) and e.guest != guest}
+        assert sent & came
     assert run("replay", trace, folder=tmp_path).returncode == 0
 
 

@@ -111,7 +111,7 @@ class TestCommand:
 
     def test_it_wants_to_know_what_for(self, capfd: pytest.CaptureFixture[str]) -> None:
         assert cli.run(["export", str(RACE)]) == 2
-        assert "--perfetto or --jsonl" in capfd.readouterr().err
+        assert "--perfetto, --jsonl or --pcapng" in capfd.readouterr().err
 
     def test_a_trace_without_an_end_is_written_as_far_as_it_goes(
         self, tmp_path: Path, capfd: pytest.CaptureFixture[str]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 
 from hostvm.abi import Call, generation
-from hostvm.devices.config import BlockConfig, RngConfig
+from hostvm.devices.config import BlockConfig, DeviceConfig, RngConfig
 from hostvm.devices.descriptor_page import lay_out_devices
 from hostvm.launcher import GuestConfig
 from hostvm.lguest import SYSCALL_VECTOR
@@ -73,8 +73,13 @@ class Program:
         self.call(Call.NOTIFY, descriptor)
         self.store(descriptor + 4, 7)
 
-    def fill(self, queue: int, *chains: Buffers, bad_head: int | None = None) -> None:
-        """Make chains of (address, length, flags) available, by copying a prepared ring: rep movsb."""
+    def fill(
+        self, queue: int, *chains: Buffers, bad_head: int | None = None, quiet: bool = False
+    ) -> None:
+        """Make chains of (address, length, flags) available, by copying a prepared ring: rep movsb.
+
+        `quiet`: without an interrupt when they were used.
+        """
         descriptors, heads = b"", []
         for chain in chains:
             first = len(descriptors) // 16
@@ -84,7 +89,7 @@ class Program:
                 descriptors += struct.pack("<QIHH", address, length, flags | more, first + rank + 1)
         if bad_head is not None:
             heads.append(bad_head)
-        available = struct.pack(f"<HH{len(heads)}H", 0, len(heads), *heads)
+        available = struct.pack(f"<HH{len(heads)}H", quiet, len(heads), *heads)
         ring = (descriptors.ljust(4096, b"\0") + available).ljust(RING_BYTES, b"\0")
         self.offer(queue, ring)
 
@@ -132,7 +137,7 @@ class Program:
             struct.pack_into("<I", page, offset, word)
         return bytes(page)
 
-    def guest(self, *devices: BlockConfig | RngConfig) -> GuestConfig:
+    def guest(self, *devices: DeviceConfig) -> GuestConfig:
         data = b"Power down\0".ljust(HEADS - DATA, b"\0") + block_head(IN, 2) + block_head(IN, 9)
         kernel = _elf(
             CODE,

@@ -36,12 +36,16 @@ class Notes:
     printed: bytes = b""
     irqs: list[int] = field(default_factory=list)
     asked: list[Asked] = field(default_factory=list)
+    sent: list[tuple[int, bytes]] = field(default_factory=list)
 
     def console_output(self, data: bytes) -> None:
         self.printed += data
 
     def raise_irq(self, irq: int) -> None:
         self.irqs.append(irq)
+
+    def packet_sent(self, device: int, frame: bytes) -> None:
+        self.sent.append((device, frame))
 
     def request(self, device: int, irq: int, action: Action, position: int, count: int) -> None:
         self.asked.append((device, irq, action, position, count))

@@ -10,7 +10,14 @@ from hostvm.abi import Call
 from hostvm.devices.config import SECTOR, RngConfig
 from hostvm.launcher import GuestConfig
 from hostvm.machine import Machine, MachineConfig
-from hostvm.observations import ConsoleOutput, EndReason, GuestEnded, IrqRaised, Observation
+from hostvm.observations import (
+    ConsoleOutput,
+    EndReason,
+    GuestEnded,
+    Hypercall,
+    IrqRaised,
+    Observation,
+)
 from hostvm.units import Nanoseconds, Tick
 from hostvm.world import Completion, World
 from replay.checkpoints import checkpoint_of, state_of
@@ -278,3 +285,16 @@ def test_every_generation_begins_with_its_memory_mapped(abi: str) -> None:
     machine(world, program.guest()).run(END)
     assert printed(world.heard) == b"Power down"
     assert ends(world.heard) == {0: (EndReason.POWEROFF, "Power down")}
+
+
+def test_the_hosts_tick_gives_guests_the_cpu_in_turn() -> None:
+    busy = Program()
+    busy.spin(1_500_000)
+    busy.power_off()
+    world = Listening()
+    machine(world, *(busy.guest() for _ in range(3))).run(Tick(6_000_000))
+    ends = [e for e in world.heard if isinstance(e, GuestEnded)]
+    begun = {e.guest: e.tick for e in reversed(world.heard) if isinstance(e, Hypercall)}
+    assert {e.guest for e in ends} == {0, 1, 2}
+    assert max(begun.values()) < 1_000_000
+    assert ends[-1].tick - ends[0].tick < 1_000_000
