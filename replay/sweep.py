@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
+from hostvm.interrupts_and_traps import interrupts_on
 from hostvm.observations import EndReason
 from hostvm.units import Tick
 from replay.branch import Branch, since
@@ -144,7 +145,7 @@ class Sweep(Timeline):
             return Reception.DEAF
         blocked = NAMES["blocked"](self.look) >> plan.irq & 1
         gate = its.idt[32 + plan.irq][1] & 0x8000
-        if blocked or not gate or not NAMES["irq_enabled"](self.look) & 0x200:
+        if blocked or not gate or not interrupts_on(its):
             return Reception.HELD
         return Reception.HELD if NAMES["in_noirq"](self.look) else Reception.DELIVERED
 
