@@ -21,15 +21,12 @@ import struct
 from dataclasses import dataclass, field
 from hashlib import sha256
 
-from hostvm.abi import DEFAULT_GENERATION, Abi, DevicePage, generation
+from hostvm.abi import DEFAULT_GENERATION, generation
 from hostvm.devices.config import DeviceConfig
 from hostvm.devices.descriptor_page import (
-    DescriptorPage,
     PlacedDevice,
-    lay_out_devices,
-    no_devices,
 )
-from hostvm.devices.lguest_bus import lay_out_bus
+from hostvm.devices.placing import place_devices
 from hostvm.elf_image import ELF_MAGIC, ElfImage, Segment, SymbolTable, parse_elf
 from hostvm.errors import ConfigurationError
 from hostvm.genuine_lguest import entry_point, intuit_page_offset, page_offset_of

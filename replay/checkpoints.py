@@ -6,8 +6,9 @@ engine or the Host that the machine could not have produced itself in kind. Whet
 shown by the next digest in the log.
 
 Fields: `cpu.*` are those of hostvm.cpu_state.CpuState, `guestN.*` those of hostvm.lguest.LguestState; `guestN.devices`
-is for device_checkpoints.py, `guestN.dma` and `guestN.pending_dma`, where there is such a thing, for dma_checkpoints.py; `page_numbers` (32-bit little-endian each, ascending) and `page_contents` (4096 bytes
-each) are memory, pages of zeroes left out.
+is for device_checkpoints.py, `guestN.dma` and `guestN.pending_dma`, where there is any, for dma_checkpoints.py;
+`page_numbers` (32-bit little-endian each, ascending) and `page_contents` (4096 bytes each) are memory, pages of zeroes
+left out.
 
 Read next: hostvm/machine.py (MachineState), session.py (which starts from one).
 """

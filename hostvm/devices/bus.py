@@ -121,10 +121,15 @@ class DeviceBus:
     def _rung(self, device: Device, queue: Virtqueue) -> None:
         if device.running:
             device.serve(queue)
-        elif self._drivers is DevicePage.DRIVER_OK:
+        elif self._drivers is DevicePage.DRIVER_OK or self._is_alive(device):
             device.start()
         elif self._drivers is DevicePage.FEATURES_FINAL:
             raise GuestKilled(f"Notification on {device.name} before setup!")
+
+    def _is_alive(self, device: Device) -> bool:
+        """Whether a driver that tells of no status but the first has set one meanwhile, as those of 2.6.25 do."""
+        status = self._memory.read(device.placed.status, 1)[0]
+        return self._drivers is DevicePage.EVERY_STATUS and bool(status)
 
     def _status_changed(self, device: Device) -> None:
         status = self._memory.read(device.placed.status, 1)[0]

@@ -37,10 +37,10 @@ from hostvm.memory_map import (
     guest_switcher_page_table,
 )
 from hostvm.switcher import (
-    SWITCHER,
     IDT_ENTRIES,
     LGUEST_CS,
     PAGES,
+    SWITCHER,
     TSS_SIZE,
     Changed,
     Switcher,
