@@ -2,7 +2,8 @@
 
 lguest never promised a stable interface; Guest and Host came from one tree. So each generation is one value here, and
 the rest of hostvm asks it instead of comparing versions. Where a field names a behaviour, the module that implements
-it says what the behaviour is.
+it says what the behaviour is. Generations that the Host does not carry out completely are described all the same, with
+`refused` saying why; `generation` does not hand them out.
 
 Source: lguest in Linux 2.6.23 to 4.0 (drivers/lguest, arch/x86/lguest, include/linux/lguest*.h). Read next:
 lguest_data.py for the shared page's layouts, quirks.py for bugs that all generations share.
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from enum import Enum, auto
+from enum import Enum, IntEnum, auto
 from types import MappingProxyType
 
 from hostvm.errors import ConfigurationError
@@ -50,6 +51,19 @@ class Call(Enum):
     NOTIFY = auto()
     LOAD_GDT_ENTRY = auto()
     SEND_INTERRUPTS = auto()
+    VMI_RDMSR = auto()
+    VMI_WRMSR = auto()
+    VMI_CPUID = auto()
+    VMI_BAD_IRET = auto()
+
+
+class VmiCall(IntEnum):
+    """Numbers of the hypercalls that only our own shims make (vmi_shims.py), far behind lguest's."""
+
+    RDMSR = 64
+    WRMSR = 65
+    CPUID = 66
+    BAD_IRET = 67
 
 
 class Translation(Enum):
@@ -64,12 +78,10 @@ class Translation(Enum):
 class DevicePage(Enum):
     """What the Launcher's page of devices is like, and when a driver tells of its status.
 
-    LGUEST_BUS is 2.6.23's, from before virtio (devices/lguest_bus.py); the descriptors of CONFIG_LIST, 2.6.24's, are of
-    another kind. See devices/bus.py for the other three.
+    Older descriptors are of another kind (2.6.24) or none (2.6.23). See devices/bus.py for the other three.
     """
 
-    LGUEST_BUS = auto()
-    CONFIG_LIST = auto()
+    OLDER = auto()
     EVERY_STATUS = auto()
     DRIVER_OK = auto()
     FEATURES_FINAL = auto()
@@ -83,8 +95,8 @@ class Abi:
     order; word i of a ring slot is argument `slot_order[i]`. `forbidden_gpte` are flags that a Guest's page table
     entry must not have. `vmcall`: that instruction is taken for a hypercall (vmcall.py). `checks_switcher_first`:
     addresses in the Switcher's range are turned down before any table is looked at. `checks_directory_always`: a
-    Guest's directory entry is vetted at each fault, not only when the shadow has none. `idt_entries` gates are kept;
-    one for a vector beyond them kills, or with `syscall_gate_apart` is ignored, but for the system call's.
+    Guest's directory entry is vetted at each fault, not only when the shadow has none. `vmi`: the kernel is for a PC
+    and has hook points, which the Host fills (vmi.py).
     """
 
     name: str
@@ -97,7 +109,6 @@ class Abi:
     translation: Translation
     null_pointer: str
     cpuid_1_edx_mask: int
-    first_call: str = "INIT"
     cpuid_1_ecx_mask: int = 0x2201
     cpuid_1_edx_set: int = 0x2000
     vmcall: bool = False
@@ -111,23 +122,19 @@ class Abi:
     checks_switcher_first: bool = False
     checks_directory_always: bool = False
     idt_entries: int = 256
-    syscall_gate_apart: bool = False
     never_direct: frozenset[int] = frozenset({6, 7, 13, 14, 31})
     default_gate_keeps_dpl: bool = True
     port_skip_asks_ring: bool = True
     port_read_by_width: bool = True
     port_skip_knows_cli: bool = True
     device_page: DevicePage = DevicePage.FEATURES_FINAL
+    vmi: bool = False
+    refused: str = ""
 
     @property
     def reserve_mem(self) -> int:
         """Bytes at the top of the address space that the Guest must leave alone."""
         return 2**32 - self.switcher_address
-
-    @property
-    def has_old_switcher(self) -> bool:
-        """Whether its Switcher is the one of 2.6.23."""
-        return self.regs_order is _REGISTERS_2_6_23
 
 
 _REGISTERS = (
@@ -175,7 +182,7 @@ _2_6_24 = Abi(
     default_gate_keeps_dpl=False,
     port_read_by_width=False,
     port_skip_knows_cli=False,
-    device_page=DevicePage.CONFIG_LIST,
+    device_page=DevicePage.OLDER,
 )
 _2_6_23 = replace(
     _2_6_24,
@@ -191,11 +198,9 @@ _2_6_23 = replace(
     ring_drained_at_every_exit=True,
     word_kill_names_length=False,
     guest_pa_walks=False,
-    first_call="LGUEST_INIT",
-    idt_entries=64,
-    syscall_gate_apart=True,
+    idt_entries=49,
     port_skip_asks_ring=False,
-    device_page=DevicePage.LGUEST_BUS,
+    refused="its devices are an lguest bus with DMA hypercalls, which this Host does not have",
 )
 _2_6_27 = replace(
     _2_6_24,
@@ -251,9 +256,26 @@ _3_10 = replace(
     checks_switcher_first=True,
     checks_directory_always=True,
 )
+# Traps that a hook's shim can cause must pass the Host, which says where in the kernel they would have been.
+_VMI = replace(
+    _3_2,
+    name="vmi",
+    kernels="kernels for a PC with VMI hooks",
+    hypercalls=MappingProxyType(
+        dict(_3_2.hypercalls)
+        | {
+            VmiCall.RDMSR.value: Call.VMI_RDMSR,
+            VmiCall.WRMSR.value: Call.VMI_WRMSR,
+            VmiCall.CPUID.value: Call.VMI_CPUID,
+            VmiCall.BAD_IRET.value: Call.VMI_BAD_IRET,
+        }
+    ),
+    never_direct=_3_2.never_direct | {1, 10, 11, 12, 17},
+    vmi=True,
+)
 
 GENERATIONS: Mapping[str, Abi] = MappingProxyType(
-    {abi.name: abi for abi in (_2_6_23, _2_6_24, _2_6_27, _2_6_32, _2_6_37, _3_2, _3_10)}
+    {abi.name: abi for abi in (_2_6_23, _2_6_24, _2_6_27, _2_6_32, _2_6_37, _3_2, _3_10, _VMI)}
 )
 DEFAULT_GENERATION = "3.2"
 
@@ -261,12 +283,16 @@ DEFAULT_GENERATION = "3.2"
 def generation(name: str) -> Abi:
     """The generation called `name`.
 
-    Raises ConfigurationError for one that does not exist.
+    Raises ConfigurationError for one that does not exist or that the Host does not carry out.
     """
     abi = GENERATIONS.get(name)
+    known = ", ".join(each.name for each in GENERATIONS.values() if not each.refused)
     if abi is None:
-        known = ", ".join(GENERATIONS)
         raise ConfigurationError(f"no lguest generation {name!r}; there are {known}")
+    if abi.refused:
+        raise ConfigurationError(
+            f"lguest {name} is not supported: {abi.refused}; there are {known}"
+        )
     return abi
 
 
@@ -277,5 +303,6 @@ __all__ = [
     "Call",
     "DevicePage",
     "Translation",
+    "VmiCall",
     "generation",
 ]

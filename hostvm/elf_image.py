@@ -2,7 +2,7 @@
 
 Kernels come from users, so nothing in the file is believed: every offset is checked, counts and names have a limit, and
 a file that does not fit is a `ConfigurationError` of one line. Only the parts that a loader and a debugger need are
-read: program headers and the symbol table. Source: System V ABI, chapters 4 and 5; Intel386 supplement.
+read: program headers, sections and the symbol table. Source: System V ABI, chapters 4 and 5; Intel386 supplement.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ _ET_EXEC = 2
 _EM_386 = 3
 _PT_LOAD = 1
 _SHT_SYMTAB = 2
+_SHT_NOBITS = 8
+_SHF_EXECINSTR = 4
 _MAX_PROGRAM_HEADERS = 64
 _MAX_NAME = 512
 _STT_OBJECT = 1
@@ -52,6 +54,17 @@ class Symbol:
     name: str
     address: int
     size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A named part of the file, at the virtual address where it is loaded, if it is; `data` is its content."""
+
+    name: str
+    address: int
+    size: int
+    is_code: bool
+    data: bytes = field(repr=False)
 
 
 class SymbolTable:
@@ -99,6 +112,11 @@ class ElfImage:
         """Functions, objects and labels; empty for a stripped file."""
         return SymbolTable(tuple(_symbols(self.name, self.image)))
 
+    @cached_property
+    def sections(self) -> tuple[Section, ...]:
+        """All sections, in the file's order; none if the file has no table of them."""
+        return tuple(_sections(self.name, self.image))
+
     def address_of(self, name: str) -> int:
         """Address of a symbol that must be there.
 
@@ -108,6 +126,16 @@ class ElfImage:
         if address is None:
             raise ConfigurationError(f"{self.name}: has no symbol {name}")
         return address
+
+    def physical_of(self, vaddr: int) -> int:
+        """Physical address at which the byte for a virtual address is loaded.
+
+        Raises ConfigurationError when no segment holds it.
+        """
+        for segment in self.segments:
+            if segment.vaddr <= vaddr < segment.vaddr + segment.memsz:
+                return vaddr - segment.vaddr + segment.paddr
+        raise ConfigurationError(f"{self.name}: nothing is loaded at {vaddr:#x}")
 
     def bytes_at(self, vaddr: int, count: int) -> bytes:
         """Bytes of a segment by virtual address.
@@ -159,15 +187,33 @@ def _segment(name: str, image: bytes, header: tuple[int, ...]) -> Segment:
     return Segment(paddr, vaddr, image[offset : offset + filesz], memsz)
 
 
-def _symbols(name: str, image: bytes) -> Iterator[Symbol]:
+def _section_headers(name: str, image: bytes) -> list[tuple[int, ...]]:
     header = _HEADER.unpack_from(image)
     shoff, shentsize, shnum = header[8], header[13], header[14]
     if shentsize != _SECTION_HEADER.size:
-        return
-    sections = [
+        return []
+    return [
         _unpack(name, image, _SECTION_HEADER, shoff + index * shentsize, "section header")
         for index in range(shnum)
     ]
+
+
+def _sections(name: str, image: bytes) -> Iterator[Section]:
+    headers = _section_headers(name, image)
+    names_index = _HEADER.unpack_from(image)[15]
+    if names_index >= len(headers):
+        return
+    names = headers[names_index]
+    strings = image[names[4] : names[4] + names[5]]
+    for where, kind, flags, address, offset, size, *_ in headers:
+        end = strings.find(b"\0", where, where + _MAX_NAME)
+        data = b"" if kind == _SHT_NOBITS else image[offset : offset + size]
+        text = strings[where:end].decode("ascii", "replace")
+        yield Section(text, address, size, bool(flags & _SHF_EXECINSTR), data)
+
+
+def _symbols(name: str, image: bytes) -> Iterator[Symbol]:
+    sections = _section_headers(name, image)
     table = next((section for section in sections if section[1] == _SHT_SYMTAB), None)
     if table is not None and table[6] < len(sections):
         strings = sections[table[6]]
@@ -192,4 +238,12 @@ def _unpack(
     return layout.unpack_from(image, offset)
 
 
-__all__ = ["ELF_MAGIC", "ElfImage", "Segment", "Symbol", "SymbolTable", "parse_elf"]
+__all__ = [
+    "ELF_MAGIC",
+    "ElfImage",
+    "Section",
+    "Segment",
+    "Symbol",
+    "SymbolTable",
+    "parse_elf",
+]

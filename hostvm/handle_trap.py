@@ -9,7 +9,7 @@ Vectors of 32 and above are taken for real interrupts, whatever raised them. So 
 straight into the Guest, an interrupt gate say, does nothing at all: upstream's behaviour in these generations.
 
 For some generations an undefined opcode, or a protection fault that no port instruction caused, may be a hypercall by
-`vmcall` (vmcall.py).
+`vmcall` (vmcall.py). A program's protection fault may be SYSENTER, if the kernel has VMI hooks (vmi.py).
 
 Source: lguest, drivers/lguest/x86/core.c (lguest_arch_handle_trap). Read next: interrupts_and_traps.py.
 """
@@ -25,6 +25,8 @@ from hostvm.interrupts_and_traps import deliver_trap
 from hostvm.printf import signed
 from hostvm.switcher import LGUEST_TRAP_ENTRY
 from hostvm.vmcall import rewrite_vmcall
+from hostvm.vmi import enter_by_sysenter
+from hostvm.vmi_iret import report_at_hook
 from hostvm.x86 import Vector
 
 if TYPE_CHECKING:
@@ -34,6 +36,8 @@ VECTORS = 256
 
 # Plain integers: this is compared on every exit.
 _PF, _GP, _NM, _UD = int(Vector.PF), int(Vector.GP), int(Vector.NM), int(Vector.UD)
+# Traps that belong to an instruction even in the middle of a shim: debuggers step.
+_WHERE_THEY_ARE = (int(Vector.DB), int(Vector.BP))
 
 
 def handle_trap(guest: Lguest, cr2: int) -> None:
@@ -48,8 +52,12 @@ def handle_trap(guest: Lguest, cr2: int) -> None:
         return
     if FIRST_EXTERNAL_VECTOR <= vector < VECTORS:
         return
+    if vector == _GP:
+        report_at_hook(guest)
     if _repaired(guest, vector, cr2):
         return
+    if vector not in _WHERE_THEY_ARE:
+        report_at_hook(guest)
     if not deliver_trap(guest, vector):
         detail = guest.cr2 if vector == _PF else regs.errcode
         raise GuestKilled(f"unhandled trap {signed(vector)} at {regs.eip:#x} ({detail:#x})")
@@ -64,7 +72,9 @@ def _repaired(guest: Lguest, vector: int, cr2: int) -> bool:
             raise GuestKilled("Writing cr2")
     elif vector == _GP:
         skipped = not guest.regs.errcode and emulate_insn(guest)
-        return skipped or (guest.abi.vmcall and rewrite_vmcall(guest))
+        if skipped or (guest.abi.vmcall and rewrite_vmcall(guest)):
+            return True
+        return not guest.regs.errcode and enter_by_sysenter(guest)
     elif vector == _UD:
         return guest.abi.vmcall and rewrite_vmcall(guest)
     elif vector == _NM:

@@ -26,9 +26,6 @@ from hostvm.memory_map import (
     HOST_TABLES,
     HOST_TEXT,
     HOST_TEXT_SIZE,
-    OLD_CPU_PAGES,
-    OLD_SWITCHER_BASE,
-    SWITCHER_BASE,
     host_virtual,
 )
 from hostvm.switcher import (
@@ -36,8 +33,6 @@ from hostvm.switcher import (
     IDT_ENTRIES,
     LGUEST_CS,
     LGUEST_DS,
-    OLD_SWITCHER,
-    SWITCHER,
     TSS_SELECTOR,
     TSS_SIZE,
     Switcher,
@@ -73,7 +68,7 @@ _IDT = HostPhysical(HOST_TABLES + 0x800)
 _BUSY_TSS = 0x8B
 _CODE = flat_descriptor(DESC_CODE)
 _DATA = flat_descriptor(DESC_DATA)
-_CR0 = Cr0.PG | Cr0.PE | Cr0.WP | Cr0.NE | Cr0.MP | Cr0.ET
+CR0 = Cr0.PG | Cr0.PE | Cr0.WP | Cr0.NE | Cr0.MP | Cr0.ET
 _CR4 = Cr4.OSFXSR | Cr4.OSXMMEXCPT
 
 
@@ -93,44 +88,31 @@ class HostStart:
 
 @dataclass(frozen=True, slots=True)
 class HostWorld:
-    """What the Host must know of the world it has built. The CPU stands on `host_loop` during a Host turn.
-
-    `lguest_entry` holds the address of the Switcher that is called next.
-    """
+    """What the Host must know of the world it has built. The CPU stands on `host_loop` during a Host turn."""
 
     host_loop: int
     host_turn_done: int
     switcher: Switcher
-    old_switcher: Switcher | None
     start: HostStart
-    lguest_entry: HostPhysical
 
 
-def build_host_world(memory: PhysicalMemory, *, with_old_switcher: bool = False) -> HostWorld:
-    """Build Host and Switcher in `memory`, which must hold the Host area; if need be, 2.6.23's Switcher as well."""
-    switcher = load_switcher(shipped_image(SWITCHER.image))
-    old = None
-    if with_old_switcher:
-        old = load_switcher(shipped_image(OLD_SWITCHER.image), OLD_SWITCHER)
+def build_host_world(memory: PhysicalMemory) -> HostWorld:
+    """Build Host and Switcher in `memory`, which must hold the Host area."""
+    switcher = load_switcher(shipped_image("switcher.elf"))
     image = shipped_image("host.elf")
     _load_text(memory, switcher)
-    _build_page_tables(memory, with_old_switcher)
+    _build_page_tables(memory)
     _build_gdt(memory)
     _build_idt(memory, image.address_of("host_interrupt_handlers"))
     gdt = host_virtual(_GDT), 8 * GDT_ENTRIES
     idt = host_virtual(_IDT), 8 * IDT_ENTRIES
     set_up_switcher(memory, switcher, gdt, idt)
-    if old is not None:
-        set_up_switcher(memory, old, gdt, idt)
     host_loop = image.address_of("host_loop")
-    lguest_entry = image.address_of("lguest_entry") - host_virtual(HOST_TEXT) + HOST_TEXT
     return HostWorld(
         host_loop=host_loop,
         host_turn_done=image.address_of("host_turn_done"),
         switcher=switcher,
-        old_switcher=old,
         start=_start(host_loop, gdt, idt),
-        lguest_entry=HostPhysical(lguest_entry),
     )
 
 
@@ -142,7 +124,7 @@ def _load_text(memory: PhysicalMemory, switcher: Switcher) -> None:
     memory.write(HOST_TEXT, bytes(text).ljust(HOST_TEXT_SIZE, b"\0"))
 
 
-def _build_page_tables(memory: PhysicalMemory, with_old_switcher: bool) -> None:
+def _build_page_tables(memory: PhysicalMemory) -> None:
     flags = Pte.P | Pte.RW | Pte.A | Pte.D
     pages = range(HOST_AREA, HOST_AREA + HOST_MAPPED_SIZE, PAGE_SIZE)
     table = struct.pack(f"<{len(pages)}I", *(page | flags for page in pages))
@@ -151,10 +133,6 @@ def _build_page_tables(memory: PhysicalMemory, with_old_switcher: bool) -> None:
     directory_entry = HOST_PAGE_TABLE | Pte.P | Pte.RW | Pte.A
     memory.write_u32(HOST_PGDIR + 4 * (HOST_BASE >> PAGE_SHIFT + 10), directory_entry)
     memory.write(HOST_SWITCHER_PAGE_TABLE, switcher_pte_page(CPU_PAGES, state_writable=True))
-    if with_old_switcher:
-        page_table = switcher_pte_page(OLD_CPU_PAGES, OLD_SWITCHER, state_writable=True)
-        first = 4 * (OLD_SWITCHER_BASE - SWITCHER_BASE >> PAGE_SHIFT)
-        memory.write(HOST_SWITCHER_PAGE_TABLE + first, page_table[first:][:12])
     map_switcher(memory, HOST_PGDIR, HOST_SWITCHER_PAGE_TABLE)
 
 
@@ -199,7 +177,7 @@ def _start(host_loop: int, gdt: tuple[int, int], idt: tuple[int, int]) -> HostSt
         eip=host_loop,
         esp=_stack_top(),
         eflags=Eflags.FIXED,
-        cr0=_CR0,
+        cr0=CR0,
         cr3=HOST_PGDIR,
         cr4=_CR4,
         segs=(data, code, data, data, null, null),
@@ -212,4 +190,4 @@ def _table(table: tuple[int, int]) -> Segment:
     return Segment(0, address, size - 1, 0)
 
 
-__all__ = ["KERNEL_CS", "KERNEL_DS", "HostStart", "HostWorld", "build_host_world"]
+__all__ = ["CR0", "KERNEL_CS", "KERNEL_DS", "HostStart", "HostWorld", "build_host_world"]

@@ -28,6 +28,7 @@ from hostvm.printf import signed
 from hostvm.quirks import Quirk
 from hostvm.switcher import GUEST_RING
 from hostvm.units import Nanoseconds
+from hostvm.vmi_iret import finish_iret
 from hostvm.x86 import (
     GATE_PRESENT,
     PAGE_SIZE,
@@ -113,7 +114,8 @@ def maybe_do_interrupt(guest: Lguest) -> None:
 def try_deliver_interrupt(guest: Lguest, irq: int, more: bool) -> None:
     """Divert the Guest into its handler of `irq`, unless it may not be interrupted now."""
     assert 0 <= irq < LGUEST_IRQS, irq
-    if guest.noirq_start <= guest.regs.eip < guest.noirq_end:
+    in_window = guest.noirq_start <= guest.regs.eip < guest.noirq_end
+    if in_window and (guest.vmi is None or not finish_iret(guest)):
         return
     lo, hi = guest.idt[FIRST_EXTERNAL_VECTOR + irq]
     has_gate = bool(hi & GATE_PRESENT)
@@ -138,16 +140,12 @@ def _open_for_interrupts(guest: Lguest) -> bool:
             raise GuestKilled("Re-enabling interrupts")
         guest.halted = False
         return True
-    enabled = interrupts_on(guest)
+    enabled = data.get(layout.irq_enabled) or 0
+    if Quirk.IRET_EFLAGS not in guest.quirks:
+        enabled &= IRQ_ON
     if not enabled and layout.irq_pending is not None:
         data.put(layout.irq_pending, IRQ_ON)
-    return enabled
-
-
-def interrupts_on(guest: Lguest) -> bool:
-    """Whether the Guest's own interrupt flag lets one in."""
-    enabled = guest.data.get(guest.data.layout.irq_enabled) or 0
-    return bool(enabled if Quirk.IRET_EFLAGS in guest.quirks else enabled & IRQ_ON)
+    return bool(enabled)
 
 
 def write_timestamp(guest: Lguest) -> None:
@@ -232,7 +230,6 @@ __all__ = [
     "guest_set_stack",
     "has_error_code",
     "interrupt_pending",
-    "interrupts_on",
     "maybe_do_interrupt",
     "pin_stack_pages",
     "set_guest_interrupt",

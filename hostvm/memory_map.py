@@ -12,11 +12,9 @@ physical address is its slice's base plus an offset.
               + 0x06000   Host stack
               + 0x07000   Switcher text
               + 0x08000   the CPU's two pages of `struct lguest_pages`
-              + 0x0a000   the same three once more, for Guests of 2.6.23
               + 0x10000   a regs page for each Guest
               + 0x20000   a Switcher page table for each Guest
-              + 0x30000   the FPU of each Guest that does not run
-              + 0x40000   pages that Guests share
+              + 0x40000   two pages for each Guest whose kernel has VMI hooks
               + 0x100000  pool for shadow pages, up to the end of the area
 
 Host-virtual memory shows the beginning of the Host area at HOST_BASE. The Switcher has one virtual address that must
@@ -25,11 +23,11 @@ be the same on both sides of the switch, because CR3 changes while it runs:
     SWITCHER_BASE + 0x0000   text, read-only for the Guest
                   + 0x1000   regs page: the stack on which the Switcher leaves the Guest; writable for the Guest kernel
                   + 0x2000   state page: descriptor tables and TSS, read-only for the Guest
+                  + 0x3000   for VMI: shims, read-only for the Guest; at its beginning nobody is interrupted
+                  + 0x4000   for VMI: words that shims read
 
-The regs page is the Guest's own in that Guest's tables, and the CPU's spare one in the Host's tables. The Switcher of
-2.6.23, which has another order of registers, is there too if a Guest of that generation is: OLD_SWITCHER_BASE is as far
-above SWITCHER_BASE as the other three pages need. Each Guest sees its own. Read next: switcher.py for what stands in
-those pages. Source: lguest, drivers/lguest/core.c (map_switcher).
+The regs page is the Guest's own in that Guest's tables, and the CPU's spare one in the Host's tables. Read next:
+switcher.py for what stands in those pages. Source: lguest, drivers/lguest/core.c (map_switcher).
 """
 
 from __future__ import annotations
@@ -60,12 +58,10 @@ HOST_STACK = HostPhysical(HOST_AREA + 0x6000)
 SWITCHER_TEXT = HostPhysical(HOST_AREA + 0x7000)
 CPU_PAGES = HostPhysical(HOST_AREA + 0x8000)
 CPU_STATE = HostPhysical(CPU_PAGES + PAGE_SIZE)
-OLD_SWITCHER_TEXT = HostPhysical(HOST_AREA + 0xA000)
-OLD_CPU_PAGES = HostPhysical(HOST_AREA + 0xB000)
 GUEST_REGS = HostPhysical(HOST_AREA + 0x10000)
 GUEST_SWITCHER_PAGE_TABLES = HostPhysical(HOST_AREA + 0x20000)
 GUEST_FPU = HostPhysical(HOST_AREA + 0x30000)
-SHARED_PAGES = HostPhysical(HOST_AREA + 0x40000)
+GUEST_VMI = HostPhysical(HOST_AREA + 0x40000)
 SHADOW_POOL = HostPhysical(HOST_AREA + 0x100000)
 SHADOW_POOL_SIZE = HOST_AREA + HOST_AREA_SIZE - SHADOW_POOL
 
@@ -76,8 +72,8 @@ SWITCHER_BASE = 0xFFC00000
 SWITCHER_SLOT = SWITCHER_BASE >> 22
 LGUEST_PAGES = SWITCHER_BASE + PAGE_SIZE
 LGUEST_STATE = LGUEST_PAGES + PAGE_SIZE
-OLD_SWITCHER_BASE = SWITCHER_BASE + 3 * PAGE_SIZE
-MAX_SHARED_PAGES = 16
+VMI_TEXT = LGUEST_STATE + PAGE_SIZE
+VMI_DATA = VMI_TEXT + PAGE_SIZE
 
 
 def host_virtual(address: HostPhysical) -> int:
@@ -104,10 +100,10 @@ def guest_fpu_area(guest: int) -> HostPhysical:
     return HostPhysical(GUEST_FPU + guest * PAGE_SIZE)
 
 
-def shared_page(network: int) -> HostPhysical:
-    """The page that the Guests on network number `network` share."""
-    assert 0 <= network < MAX_SHARED_PAGES
-    return HostPhysical(SHARED_PAGES + network * PAGE_SIZE)
+def guest_vmi_pages(guest: int) -> HostPhysical:
+    """The two pages that Guest number `guest` sees at VMI_TEXT and VMI_DATA, if its kernel has VMI hooks."""
+    assert 0 <= guest < MAX_GUESTS
+    return HostPhysical(GUEST_VMI + guest * 2 * PAGE_SIZE)
 
 
 def guest_shadow_pool(guest: int) -> tuple[HostPhysical, int]:
@@ -164,21 +160,18 @@ __all__ = [
     "LGUEST_PAGES",
     "LGUEST_STATE",
     "MAX_GUESTS",
-    "MAX_SHARED_PAGES",
-    "OLD_CPU_PAGES",
-    "OLD_SWITCHER_BASE",
-    "OLD_SWITCHER_TEXT",
     "SHADOW_POOL",
     "SHADOW_POOL_SIZE",
-    "SHARED_PAGES",
     "SWITCHER_BASE",
     "SWITCHER_SLOT",
     "SWITCHER_TEXT",
+    "VMI_DATA",
+    "VMI_TEXT",
     "guest_bases",
     "guest_regs_page",
     "guest_shadow_pool",
     "guest_slice_size",
     "guest_switcher_page_table",
+    "guest_vmi_pages",
     "host_virtual",
-    "shared_page",
 ]

@@ -54,6 +54,16 @@ SHIPPED: Mapping[str, ShippedGuest] = MappingProxyType(
             options=_KESTREL_OPTIONS,
             abi="2.6.37",
         ),
+        "heron": ShippedGuest(
+            summary="a kernel for a PC, run by its VMI hooks; qemu-system-i386 -kernel runs it too",
+            options="crash=stack16 an iret to a 16-bit stack, which the Host refuses",
+            abi="vmi",
+        ),
+        "heron-raw-iret": ShippedGuest(
+            summary="heron with a bug: it leaves by an iret that is no hook, so a reschedule can be lost",
+            options="as heron",
+            abi="vmi",
+        ),
         "kestrel-no-window": ShippedGuest(
             summary="kestrel with a bug: interrupts may hit it in the middle of its iret",
             options=_KESTREL_OPTIONS,
@@ -61,10 +71,6 @@ SHIPPED: Mapping[str, ShippedGuest] = MappingProxyType(
         "kestrel-short-window": ShippedGuest(
             summary="kestrel with a bug: the same, but only at the very last instruction",
             options=_KESTREL_OPTIONS,
-        ),
-        "kestrel-bugs": ShippedGuest(
-            summary="one of lguest's bugs at a time, as it was or fixed; traces/ has them",
-            options="bug=NAME or fix=NAME, hz=N, loops=N",
         ),
     }
 )

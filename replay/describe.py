@@ -118,6 +118,10 @@ HYPERCALL_DESCRIPTIONS: Mapping[Call, str] = MappingProxyType(
         Call.NOTIFY: "notify the Launcher",
         Call.LOAD_GDT_ENTRY: "set a descriptor",
         Call.SEND_INTERRUPTS: "interrupts are on again",
+        Call.VMI_RDMSR: "read a model-specific register",
+        Call.VMI_WRMSR: "set a model-specific register",
+        Call.VMI_CPUID: "what processor is this?",
+        Call.VMI_BAD_IRET: "an IRET that is not supported",
     }
 )
 

@@ -321,7 +321,6 @@ class Tui:
             self.search_on(backwards=False)
             return
         self.say("")
-        self.change(page=None)
         try:
             execute(self, text)
         except Refused as refusal:

@@ -187,7 +187,7 @@ class Engine:
     def _do(self, task: _Task) -> None:
         with self._lock:
             self._running = task
-        origin = self._desk.moment
+        origin = self._desk.timeline.tick
         message, refused = self._outcome(task.job)
         with self._lock:
             self._running = None
@@ -197,7 +197,7 @@ class Engine:
             # A cancellation that came too late must not meet the next move.
             self._desk.timeline.go(self._desk.timeline.tick)
             message = message or "interrupted"
-        if self._desk.moment != origin:
+        if self._desk.timeline.tick != origin:
             self._before = self._shot
         self._look(task.number, message, refused=refused)
 

@@ -12,13 +12,15 @@ from hostvm.gates import FIRST_EXTERNAL_VECTOR
 from hostvm.interrupts_and_traps import LGUEST_IRQS
 from hostvm.launched_guest import LaunchedGuest
 from hostvm.lguest_data import IRQ_ON, RING_SLOTS, SLOT_FREE, DataLayout
-from hostvm.lguest_regs import TRAP_IN_SWITCHER
+from hostvm.lguest_regs import REGS_ORDER, TRAP_IN_SWITCHER
+from hostvm.memory_map import CPU_PAGES
+from hostvm.switcher import PAGES
 from hostvm.x86 import gate_offset, gate_present
 from replay.describe import TRAP_NAMES, hypercall_of
 from replay.events import Kind
+from replay.look import Look
 from replay.symbols import Symbols
 from replay.whynot import reasons
-from tui.chosen_look import ChosenLook
 from tui.event_index import EventIndex
 from tui.values import Gate, Irq, Slot, Word
 
@@ -27,13 +29,13 @@ _NOT_WORDS = frozenset({"size", "slot_words", "hcalls", "hcall_status"})
 
 
 class GuestView:
-    """Looks at the chosen Guest of one timeline's machine."""
+    """Looks at the current Guest of one timeline's machine."""
 
-    def __init__(self, look: ChosenLook, symbols: Symbols, index: EventIndex) -> None:
+    def __init__(self, look: Look, symbols: Symbols, index: EventIndex) -> None:
         self._look = look
         self._symbols = symbols
         self._index = index
-        self._gates_of: tuple[object, bytes, bool] | None = None
+        self._gates_of: tuple[object, bytes] | None = None
         self._gates: tuple[Gate, ...] = ()
 
     @property
@@ -49,10 +51,10 @@ class GuestView:
 
     def gates(self) -> tuple[Gate, ...]:
         """All vectors; made anew only when one of the two tables has changed."""
-        idt, away = tuple(self._guest.lguest.idt), self._look.away
-        real = self._look.machine.memory.read(self._guest.place.guest_idt, 8 * _VECTORS)
-        if self._gates_of != (idt, real, away):
-            self._gates_of = idt, real, away
+        idt = tuple(self._guest.lguest.idt)
+        real = self._look.machine.memory.read(CPU_PAGES + PAGES.guest_idt, 8 * _VECTORS)
+        if self._gates_of != (idt, real):
+            self._gates_of = idt, real
             self._gates = tuple(self._gate(v, idt, real) for v in range(_VECTORS))
         return self._gates
 
@@ -65,12 +67,9 @@ class GuestView:
         return Gate(vector, vector_name(vector), lo, hi, real_lo, real_hi, handler, way)
 
     def _way(self, vector: int, leads_to: int, present: bool) -> str:
-        if self._look.away:
-            return "away"
         if not present:
             return "absent"
-        switcher = self._look.machine.switcher_of(self._guest)
-        return "default" if leads_to == switcher.default_idt_entries[vector] else "direct"
+        return "default" if leads_to == self._look.machine.switcher_entries[vector] else "direct"
 
     # ---- interrupts ---------------------------------------------------------------------------------
 
@@ -83,9 +82,8 @@ class GuestView:
         pending = bool(lguest.irqs_pending >> irq & 1)
         blocked = lguest.data.get(lguest.data.layout.blocked_interrupts)
         why = reasons(self._look, irq, self._guest.number) if pending else ()
-        number = self._guest.number
-        raised, next_raised = self._index.around(Kind.IRQ_RAISED, irq, tick, number)
-        delivered, next_delivered = self._index.around(Kind.IRQ_DELIVERED, irq, tick, number)
+        raised, next_raised = self._index.around(Kind.IRQ_RAISED, irq, tick)
+        delivered, next_delivered = self._index.around(Kind.IRQ_DELIVERED, irq, tick)
         return Irq(
             irq=irq,
             pending=pending,
@@ -159,7 +157,7 @@ class GuestView:
         regs = self._guest.regs
         return tuple(
             Word(name, value := int(getattr(regs, name)), self._saved_meaning(name, value))
-            for name in regs.addresses
+            for name in REGS_ORDER
         )
 
     def _saved_meaning(self, name: str, value: int) -> str:

@@ -65,7 +65,8 @@ def _when(ns: int) -> str:
 def _guest(reader: TraceReader, guest: GuestSetup) -> str:
     initrd = f", initrd {guest.initrd}" if guest.initrd else ""
     line = f", command line {guest.command_line!r}" if guest.command_line else ""
-    abi = f"{_linux(reader, guest.kernel)}, lguest {guest.abi}"
+    kind = "VMI hooks on lguest" if guest.abi == "vmi" else f"lguest {guest.abi}"
+    abi = f"{_linux(reader, guest.kernel)}, {kind}"
     return f"{guest.kernel}{abi}{initrd}, {guest.memory >> 20} MiB{line}"
 
 

@@ -69,10 +69,13 @@ def _templates(tree: ast.AST) -> Iterator[str]:
 
 @cache
 def reasons() -> frozenset[str]:
-    """Every text in the sources, as a pattern."""
+    """Every text in the sources, as a pattern; those of VMI are not lguest's, and test_vmi.py has them."""
     files = Path(hostvm.__file__).parent.rglob("*.py")
     return frozenset(
-        pattern for file in files for pattern in _templates(ast.parse(file.read_text("utf-8")))
+        pattern
+        for file in files
+        if not file.name.startswith("vmi")
+        for pattern in _templates(ast.parse(file.read_text("utf-8")))
     )
 
 

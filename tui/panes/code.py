@@ -11,8 +11,7 @@ from tui.values import Instruction, Snapshot
 
 
 def _title(shot: Snapshot) -> str:
-    symbol = clean(shot.code_symbol)
-    return f"Code {symbol or f'{shot.eip:08x}'}"
+    return f"Code {clean(shot.position.symbol) or f'{shot.position.eip:08x}'}"
 
 
 def _keys(shot: Snapshot) -> Sequence[int]:
@@ -42,7 +41,7 @@ def draw(shot: Snapshot, width: int, height: int, view: View) -> list[Line]:
 def _line(
     each: Instruction, shot: Snapshot, points: set[int], source: str, width: int, view: View
 ) -> Line:
-    is_here = each.address == shot.eip
+    is_here = each.address == shot.position.eip
     begin, end = shot.noirq
     window = "n" if begin <= each.address < end else " "
     gutter: Fragment = (
@@ -75,16 +74,8 @@ def _towards(each: Instruction, view: View) -> list[Fragment]:
     return found
 
 
-def _target(shot: Snapshot, key: int) -> Target:
-    first = next((each.code[0] for each in shot.code if each.address == key and each.code), None)
-    return Target(
-        location=Place(key, 1, shot.space),
-        code=key,
-        data=key,
-        text=f"{key:08x}",
-        words=f"byte[{key:#x}]",
-        value=first,
-    )
+def _target(_: Snapshot, key: int) -> Target:
+    return Target(location=Place(key, 1), code=key, data=key, text=f"{key:08x}")
 
 
 PANE = Pane(
@@ -92,7 +83,7 @@ PANE = Pane(
     _title,
     draw,
     _keys,
-    lambda shot: shot.eip,
+    lambda shot: shot.position.eip,
     lambda shot: [f"{i.label} {i.address:08x} {i.text} {i.target_name}" for i in shot.code],
     _target,
 )

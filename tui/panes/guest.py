@@ -8,22 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hostvm.x86 import Eflags
-from replay.look import GuestSpace
+from hostvm.lguest_regs import REGS_ORDER
+from hostvm.memory_map import guest_regs_page
+from hostvm.x86 import PAGE_SIZE, Eflags
+from replay.look import MachineSpace
 from replay.places import Place
 from replay.provenance import SharedField
-from tui.panes.pane import (
-    NOTHING,
-    Pane,
-    Target,
-    View,
-    index_in,
-    listing,
-    mark,
-    note,
-    saved_register,
-    style_if,
-)
+from tui.panes.pane import NOTHING, Pane, Target, View, index_in, listing, mark, note, style_if
 from tui.panes.registers import flags
 from tui.text import Line, clean
 from tui.values import Slot, Snapshot, TrapFrame, Word
@@ -63,8 +54,7 @@ def _shared_target(shot: Snapshot, key: int) -> Target:
     name = "time" if word.name == "time_ns" else word.name
     is_code = word.name.startswith("noirq")
     place = SharedField(name, shot.position.guest)
-    code = word.value if is_code else None
-    return Target(place, code, text=word.name, words=f"field {name}", value=word.value)
+    return Target(place, word.value if is_code else None, text=word.name)
 
 
 SHARED = Pane(
@@ -152,10 +142,11 @@ def _frame(frame: TrapFrame) -> Line:
 def _saved_target(shot: Snapshot, key: int) -> Target:
     if key < len(shot.frames):
         frame = shot.frames[key]
-        place = Place(frame.at, 12, GuestSpace(shot.position.guest))
-        return Target(place, frame.eip, frame.at, text=f"frame at {frame.at:08x}")
+        return Target(Place(frame.at, 12), frame.eip, frame.at, text=f"frame at {frame.at:08x}")
     word = shot.saved[key - len(shot.frames)]
-    place = saved_register(shot, word.name)
+    # The order in memory is that of the list, which is the same in all generations that the Host carries out.
+    at = guest_regs_page(shot.position.guest) + PAGE_SIZE - 4 * len(REGS_ORDER)
+    place = Place(at + 4 * REGS_ORDER.index(word.name), 4, MachineSpace())
     return Target(place, word.value if word.name == "eip" else None, text=f"saved {word.name}")
 
 
