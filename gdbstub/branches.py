@@ -13,9 +13,10 @@ from gdbstub.agent import Expression
 from gdbstub.commands import Point
 from gdbstub.contexts import HOST_THREAD, guest_of
 from gdbstub.errors import Errno, TargetFault
-from gdbstub.registers import REGISTERS
+from gdbstub.registers import READ_ONLY, REGISTERS
 from gdbstub.scene import Scene, scene_of
 from hostvm.edits import Edit
+from hostvm.edits import Register as Editable
 from hostvm.memory_map import SWITCHER_BASE
 from hostvm.units import Tick
 from replay.branch import set_memory, set_register
@@ -24,6 +25,7 @@ from replay.histories import Histories, NoBranch, Written
 from replay.look import GuestSpace
 from replay.timeline import Timeline
 
+SETTABLE = frozenset(n for n, r in enumerate(REGISTERS) if r.name.upper() in Editable.__members__)
 _FIRST_WORDS = "This is a branch now: the recorded run is as it was, and `monitor branch leave` goes back to it.\n"
 _USAGE = "branch [leave | save FILE]: show the branches; go back to where this one began; keep it as a trace"
 
@@ -82,7 +84,14 @@ class Branches:
     # ---- writing --------------------------------------------------------------------------------
 
     def write_register(self, thread: int, register: int, value: bytes) -> None:
-        """Change a register of the thread at work. Raises TargetFault."""
+        """Change a register of the thread at work. Raises TargetFault.
+
+        After a `call` GDB puts back all registers, those too that nobody can write. They are left as they have become.
+        """
+        if register not in SETTABLE and value in self._before(register):
+            return
+        if register in READ_ONLY:
+            raise TargetFault(f"{REGISTERS[register].name} cannot be written", Errno.EPERM)
         if thread == HOST_THREAD or thread != self.top.contexts.current():
             raise TargetFault("only registers of a Guest that runs can be changed", Errno.EPERM)
         name = REGISTERS[register].name
@@ -91,6 +100,11 @@ class Branches:
         except ValueError as error:
             raise TargetFault(str(error), Errno.EPERM) from error
         self._write([edit])
+
+    def _before(self, register: int) -> list[bytes | None]:
+        """What a register was where the branches were opened: there the histories stand that they have left."""
+        left = [scene.contexts for scene in self._scenes[:-1]]
+        return [contexts.registers(contexts.current())[register] for contexts in left]
 
     def write_memory(self, thread: int, address: int, data: bytes) -> None:
         """Change memory of a Guest. Raises TargetFault."""

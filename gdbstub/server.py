@@ -328,9 +328,9 @@ def listen_unix(path: Path) -> socket.socket:
     try:
         listener.bind(str(path))
         listener.listen()
-    except OSError:
+    except OSError as error:
         listener.close()
-        raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
     return listener
 
 

@@ -20,10 +20,8 @@ from gdbstub.agent import Expression
 from gdbstub.branches import Branches
 from gdbstub.commands import Point, PointKind
 from gdbstub.description import memory_map, target_description, thread_list
-from gdbstub.errors import Errno, TargetFault
 from gdbstub.monitor import ANNOUNCE, carry_out
 from gdbstub.programs import Programs
-from gdbstub.registers import READ_ONLY, REGISTERS
 from gdbstub.scene import Scene
 from gdbstub.stepping import Scope
 from gdbstub.target import Move, RegisterSet, Stop
@@ -114,8 +112,6 @@ class TimelineTarget:
 
     def write_register(self, thread: int, register: int, value: bytes) -> None:
         """Change a register, in a branch."""
-        if register in READ_ONLY:
-            raise TargetFault(f"{REGISTERS[register].name} cannot be written", Errno.EPERM)
         self._branches.write_register(thread, register, value)
 
     def write_memory(self, thread: int, address: int, data: bytes) -> None:

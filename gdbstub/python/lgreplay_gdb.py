@@ -236,6 +236,18 @@ def lgreplay_scope(scope: str) -> None:
         ask("step-scope " + scope)
 
 
+def flush() -> None:
+    """Forget registers before the next prompt shows: once, after a call."""
+    gdb.events.before_prompt.disconnect(flush)
+    gdb.execute("maintenance flush register-cache", to_string=True)
+
+
+def called(event: object) -> None:
+    """After a call of a function gdb believes the registers, `tick` among them, to be what they were before it."""
+    if isinstance(event, gdb.InferiorCallPostEvent):
+        gdb.events.before_prompt.connect(flush)
+
+
 def install() -> None:
     """Make the commands known to gdb."""
     for name, words, text in _TOLD:
@@ -249,6 +261,7 @@ def install() -> None:
     TickFunction()
     for command in ("stepi", "reverse-stepi"):
         gdb.execute(_SCOPES.format(command=command), to_string=True)
+    gdb.events.inferior_call.connect(called)
     gdb.execute(f"directory {_SOURCES}", to_string=True)
 
 

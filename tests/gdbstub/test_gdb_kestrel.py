@@ -95,3 +95,20 @@ def test_a_watch_on_irq_pending_goes_back_to_the_hosts_write(gdb: Gdb, path: Pat
         for tick in range(int(written) + 1, int(held) + 1):
             timeline.go(tick)
             assert timeline.read(address, 4, GuestSpace(0)) == PENDING.to_bytes(4, "little")
+
+
+def test_functions_of_the_guest_can_be_called_and_returned_from_in_a_branch(
+    gdb: Gdb, path: Path
+) -> None:
+    lines = from_the_end(
+        gdb,
+        path,
+        *("break timer_interrupt", "reverse-continue", "p $tick", "p/x $esp", "p block_sectors()"),
+        *("p/x $esp", "info symbol $pc", "monitor branch", "branch leave", "branch leave"),
+        *("p $tick", "return", "info symbol $pc"),
+    )
+    tick, stack, sectors, stack_again, back = values(lines)
+    assert (sectors, stack_again, back) == ("0", stack, tick)
+    assert "timer_interrupt in section .text of target:/lgreplay/kestrel" in lines
+    assert any(re.match(r"  2  branch at tick", line) for line in lines)
+    assert lines[-1].startswith("trap + ")
