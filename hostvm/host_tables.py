@@ -1,8 +1,9 @@
 """The world that the Host lives in: its page tables, descriptor tables and stack, and the CPU's first state.
 
-A Host kernel would have built all this long before lguest is loaded. Here it is built in one go, before the first
-machine step; after that the emulated CPU needs nothing from Python but what a Host does at each of its turns. As in
-the Switcher's page table, Accessed and Dirty are set everywhere, so the CPU writes to no page table of the Host's.
+A Host kernel would have built all this long before lguest is loaded. Here it is built in one go, and lguest is loaded
+into it (host_module.py), before the first machine step; after that the emulated CPU needs nothing from Python but what
+a Host does at each of its turns. As in the Switcher's page table, Accessed and Dirty are set everywhere, so the CPU
+writes to no page table of the Host's.
 
 Read next: guest/host.S, the code that runs in this world. Source: Intel SDM 3A, chapters 3 to 7.
 """
@@ -13,16 +14,15 @@ import struct
 from dataclasses import dataclass
 
 from hostvm.cpu_state import Segment
+from hostvm.host_module import HostKernel, LguestModule
 from hostvm.memory import PhysicalMemory
 from hostvm.memory_map import (
-    CPU_PAGES,
     HOST_AREA,
     HOST_BASE,
     HOST_MAPPED_SIZE,
     HOST_PAGE_TABLE,
     HOST_PGDIR,
     HOST_STACK,
-    HOST_SWITCHER_PAGE_TABLE,
     HOST_TABLES,
     HOST_TEXT,
     HOST_TEXT_SIZE,
@@ -38,10 +38,7 @@ from hostvm.switcher import (
     Switcher,
     flat_descriptor,
     load_switcher,
-    map_switcher,
-    set_up_switcher,
     shipped_image,
-    switcher_pte_page,
     write_descriptor,
 )
 from hostvm.units import HostPhysical
@@ -51,7 +48,6 @@ from hostvm.x86 import (
     PAGE_SHIFT,
     PAGE_SIZE,
     Cr0,
-    Cr4,
     Eflags,
     GateType,
     Pte,
@@ -69,7 +65,6 @@ _BUSY_TSS = 0x8B
 _CODE = flat_descriptor(DESC_CODE)
 _DATA = flat_descriptor(DESC_DATA)
 CR0 = Cr0.PG | Cr0.PE | Cr0.WP | Cr0.NE | Cr0.MP | Cr0.ET
-_CR4 = Cr4.OSFXSR | Cr4.OSXMMEXCPT
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,13 +101,14 @@ def build_host_world(memory: PhysicalMemory) -> HostWorld:
     _build_idt(memory, image.address_of("host_interrupt_handlers"))
     gdt = host_virtual(_GDT), 8 * GDT_ENTRIES
     idt = host_virtual(_IDT), 8 * IDT_ENTRIES
-    set_up_switcher(memory, switcher, gdt, idt)
+    kernel = HostKernel(memory)
+    LguestModule(kernel).load(switcher, gdt, idt)
     host_loop = image.address_of("host_loop")
     return HostWorld(
         host_loop=host_loop,
         host_turn_done=image.address_of("host_turn_done"),
         switcher=switcher,
-        start=_start(host_loop, gdt, idt),
+        start=_start(host_loop, kernel.cr4, gdt, idt),
     )
 
 
@@ -132,8 +128,6 @@ def _build_page_tables(memory: PhysicalMemory) -> None:
     memory.write(HOST_PGDIR, bytes(PAGE_SIZE))
     directory_entry = HOST_PAGE_TABLE | Pte.P | Pte.RW | Pte.A
     memory.write_u32(HOST_PGDIR + 4 * (HOST_BASE >> PAGE_SHIFT + 10), directory_entry)
-    memory.write(HOST_SWITCHER_PAGE_TABLE, switcher_pte_page(CPU_PAGES, state_writable=True))
-    map_switcher(memory, HOST_PGDIR, HOST_SWITCHER_PAGE_TABLE)
 
 
 def _build_gdt(memory: PhysicalMemory) -> None:
@@ -168,7 +162,7 @@ def _stack_top() -> int:
     return host_virtual(HOST_STACK) + PAGE_SIZE
 
 
-def _start(host_loop: int, gdt: tuple[int, int], idt: tuple[int, int]) -> HostStart:
+def _start(host_loop: int, cr4: int, gdt: tuple[int, int], idt: tuple[int, int]) -> HostStart:
     code = Segment(KERNEL_CS, 0, 0xFFFFFFFF, _CODE[1])
     data = Segment(KERNEL_DS, 0, 0xFFFFFFFF, _DATA[1])
     null = Segment(0, 0, 0, 0)
@@ -179,7 +173,7 @@ def _start(host_loop: int, gdt: tuple[int, int], idt: tuple[int, int]) -> HostSt
         eflags=Eflags.FIXED,
         cr0=CR0,
         cr3=HOST_PGDIR,
-        cr4=_CR4,
+        cr4=cr4,
         segs=(data, code, data, data, null, null),
         tables=(null, tr, _table(gdt), _table(idt)),
     )
