@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,13 +64,13 @@ def gdb(
     if sum((port is not None, unix is not None, stdio, launch)) > 1:
         raise click.UsageError("one of --port, --unix, --stdio and --launch is enough")
     with ExitStack() as stack:
+        make = TimelineTarget if shared is None else partial(_shared, where=shared, stack=stack)
         if live:
-            if shared or salvage:
-                raise click.UsageError("--record: --tui-socket and --salvage are for a TRACE")
-            target = _live(ctx, words, stack, typing=not (stdio or launch))
+            if salvage:
+                raise click.UsageError("--record: --salvage is for a TRACE")
+            target = _live(ctx, words, stack, make, typing=not (stdio or launch))
         else:
-            timeline = stack.enter_context(_trace(words, salvage=salvage))
-            target = _shared(timeline, shared, stack) if shared else TimelineTarget(timeline)
+            target = make(stack.enter_context(_trace(words, salvage=salvage)))
         if stdio:
             serve_stdio(target)
         elif launch:
@@ -89,7 +91,12 @@ def _trace(words: tuple[str, ...], *, salvage: bool) -> Timeline:
 
 
 def _live(
-    ctx: click.Context, words: tuple[str, ...], stack: ExitStack, *, typing: bool
+    ctx: click.Context,
+    words: tuple[str, ...],
+    stack: ExitStack,
+    make: Callable[[Timeline], TimelineTarget],
+    *,
+    typing: bool,
 ) -> TimelineTarget:
     """Power a guest on, for a debugger to be there from its first step."""
     from gdbstub.live_session import live_session
@@ -97,7 +104,7 @@ def _live(
 
     options = record.make_context("record", list(words), parent=ctx)
     arguments = ctx.find_root().obj or ()
-    return stack.enter_context(live_session(wish_of(options), arguments, typing=typing))
+    return stack.enter_context(live_session(wish_of(options), arguments, make, typing=typing))
 
 
 def _shared(timeline: Timeline, where: Path, stack: ExitStack) -> TimelineTarget:

@@ -41,10 +41,11 @@ class Frame:
 
 
 def frames(look: Look) -> list[Frame]:
-    """The frames on the kernel stack of the current Guest, innermost first; none while a user program runs."""
+    """The frames on the kernel stack of the Guest looked at, innermost first; none while a user program runs."""
     cpu = look.machine.cpu
     regs = look.guest.regs
-    esp, cs = (int(cpu.env.regs[ESP]) & 0xFFFFFFFF, cpu.cpl) if cpu.cpl else (regs.esp, regs.cs & 3)
+    is_in = cpu.cpl and look.guest is look.machine.current_guest
+    esp, cs = (int(cpu.env.regs[ESP]) & 0xFFFFFFFF, cpu.cpl) if is_in else (regs.esp, regs.cs & 3)
     if cs == 3:
         return []
     end = (esp & ~(_STACK - 1)) + _STACK

@@ -67,6 +67,8 @@ class Timeline(Search):
         super().__init__(reader, room, store)
         self.generation = 0
         self.symbols = Symbols(self.machine)
+        self.names_of: int | None = None
+        """The Guest whose kernel's symbols expressions mean; None: the one that runs."""
         self.bookmarks = Bookmarks(reader.path, reader.trace_id)
 
     def close(self) -> None:
@@ -199,15 +201,20 @@ class Timeline(Search):
     def predicate(self, text: str) -> Predicate:
         """A stop for when an expression becomes true (predicate.py). Raises BadPredicate."""
         guest = self.look.guest.lguest
-        return parse(text, self.symbols.address_of, (guest.noirq_start, guest.noirq_end))
+        return parse(text, self.address_of, (guest.noirq_start, guest.noirq_end))
 
     def evaluate(self, text: str) -> int:
         """The value of such an expression here. Raises BadPredicate."""
-        return evaluate(text, self.look, self.symbols.address_of)
+        return evaluate(text, self.look, self.address_of)
 
     def address(self, text: str) -> int:
         """A linear address: a number or a symbol. Raises BadPredicate."""
-        return evaluate(text, self.look, self.symbols.address_of) & 0xFFFFFFFF
+        return self.evaluate(text) & 0xFFFFFFFF
+
+    def address_of(self, name: str) -> int | None:
+        """Linear address of a symbol, if there is one."""
+        guest = self.look.guest.number if self.names_of is None else self.names_of
+        return self.symbols.address_of(name, guest)
 
 
 def open_timeline(

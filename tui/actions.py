@@ -93,6 +93,15 @@ def _break(tui: Tui, _: int) -> None:
     tui.move(lambda desk: desk.toggle(address))
 
 
+def _write(tui: Tui, _: int) -> None:
+    target = tui.target()
+    if not target.words:
+        tui.say("select a register, a byte, a word or an entry", refused=True)
+        return
+    value = "" if target.value is None else f"{target.value:#x}"
+    tui.ask(":", f"set {target.words} = {value}")
+
+
 def _enter(tui: Tui, count: int) -> None:
     target = tui.target()
     match tui.layout.focus:
@@ -264,6 +273,8 @@ ACTIONS: Mapping[str, Action] = {
     "enter": _enter,
     "return": _return,
     "break": _break,
+    "write": _write,
+    "guest": lambda tui, _: tui.move(lambda desk: desk.next_guest(), stays=True),
     "since": lambda tui, _: tui.mark_changes(),
     "down": _moving(1),
     "up": _moving(-1),
@@ -297,6 +308,7 @@ ACTIONS: Mapping[str, Action] = {
     "command": lambda tui, _: tui.ask(":"),
     "help": _help,
     "close": _close,
+    "type": lambda tui, _: tui.begin_typing(),
     "interrupt": lambda tui, _: tui.interrupt(),
     "position": lambda tui, _: tui.say_position(),
     "theme": lambda tui, _: tui.next_theme(),

@@ -46,7 +46,7 @@ def _reason(reason: Reason, stops: Mapping[int, str], generations: Sequence[str]
         case HistoryEnd():
             return "the end of history"
         case Cancelled():
-            return "interrupted; this is where it was before"
+            return "interrupted"
 
 
 def _stop(number: int, stops: Mapping[int, str]) -> str:

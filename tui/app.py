@@ -26,6 +26,7 @@ from tui.attached import Attachment
 from tui.commands import execute
 from tui.desk import Desk, Refused
 from tui.engine import Engine, Job, Report
+from tui.live import Typing
 from tui.panes import Target
 from tui.panes.pane import NOTHING
 from tui.panes.timeline import LABEL, tick_of
@@ -38,6 +39,7 @@ from tui.theme import ASCII, UNICODE, Theme
 from tui.values import Snapshot, Wish
 from tui.window import Window
 
+_TYPES = "Keys go to the guest: Esc or ^] takes them back, ^C stops it"
 _FOLLOWERS = ("code", "events", "stack", "callers", "console", "saved", "ring")
 
 
@@ -52,6 +54,7 @@ class Tui:
         ascii_only: bool = False,
         kept: Kept = Kept(),  # noqa: B008 - a frozen value
         attachment: Attachment | None = None,
+        typing: Typing | None = None,
         terminal_input: Input | None = None,
         terminal_output: Output | None = None,
     ) -> None:
@@ -68,9 +71,11 @@ class Tui:
         self.first_commands = kept.commands
         self._kept = kept
         self._attachment = attachment
+        self._typing = typing
+        self.types = False
         self._submitted = self.done = 0
         self._symbols = [s.name for table in timeline.symbols.kernels for s in table]
-        self.engine = Engine(timeline, self._from_engine)
+        self.engine = Engine(timeline, self._from_engine, None if typing is None else self._heard)
         self.window = Window(self, self._symbols, terminal_input, terminal_output)
 
     # ---- life ---------------------------------------------------------------------------------------
@@ -142,6 +147,7 @@ class Tui:
 
     def interrupt(self) -> None:
         """Break off what is going on; at rest, say how to leave."""
+        self.types = False
         if self.engine.cancel():
             self.say("interrupted")
             # What was dropped may have been a wish to see something: have a look.
@@ -163,6 +169,8 @@ class Tui:
             return
         self.done = max(self.done, report.done)
         self.busy = report.busy
+        if self.types and self.idle:
+            self.types = False
         if report.message is not None:
             self.say(report.message, refused=report.refused)
         if report.shot is not None:
@@ -179,6 +187,36 @@ class Tui:
             self.unselect(*_FOLLOWERS)
         if self._attachment is not None and self.idle and before is not None:
             self._attachment.arrived(shot.position.tick)
+
+    # ---- the guest's keys ---------------------------------------------------------------------------
+
+    def _heard(self) -> bytes | None:
+        """What the guest has written up to now, if that is to be seen before it is past."""
+        return self._typing.seen if self._typing is not None and self.types else None
+
+    def begin_typing(self) -> None:
+        """Let the guest run on, and have what is typed from now on."""
+        if self._typing is None:
+            self.say(
+                "what is typed goes to a guest only while it is recorded: --record", refused=True
+            )
+        elif self._typing.refusal:
+            self.say(self._typing.refusal, refused=True)
+        else:
+            self.focus_on("console")
+            self.types = True
+            self.move(lambda desk: desk.run_on(), "the guest has the keys", watched=True)
+
+    def end_typing(self) -> None:
+        """Have the keys back; the guest runs on."""
+        self.types = False
+        self.say("the guest runs on; ^C stops it" if not self.idle else "")
+
+    def type(self, data: bytes) -> None:
+        """Type to the guest."""
+        assert self._typing is not None
+        if not self._typing.type(data.replace(b"\r", b"\n")):
+            self.say("the guest does not read what is typed", refused=True)
 
     def _select_from(self, pane: str, key: int) -> None:
         self.select(pane, key)
@@ -207,6 +245,8 @@ class Tui:
 
     def last_line(self) -> StyleAndTextTuples:
         """The message."""
+        if self.types:
+            return [("class:warn", _TYPES)]
         if self.message:
             return [("class:warn" if self.refused else "class:message", self.message)]
         return [
@@ -321,6 +361,7 @@ class Tui:
             self.search_on(backwards=False)
             return
         self.say("")
+        self.change(page=None)
         try:
             execute(self, text)
         except Refused as refusal:

@@ -14,7 +14,9 @@ TABLES = ("ldtr", "tr", "gdtr", "idtr")
 
 
 def compared(before: Snapshot, now: Snapshot) -> Changed:
-    """What is different now."""
+    """What is different now; nothing can be said of two Guests."""
+    if before.position.guest != now.position.guest:
+        return Changed()
     known = min(len(before.gates), len(now.gates))
     return Changed(
         registers=_registers(before.cpu, now.cpu),

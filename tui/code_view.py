@@ -15,11 +15,11 @@ from collections.abc import Iterator
 
 from capstone import CS_ARCH_X86, CS_MODE_32, Cs
 
-from hostvm.cpu_state import ECX, ESP
 from hostvm.x86 import Eflags
 from replay.instructions import LONGEST, is_return
-from replay.look import CURRENT, Look, Space, World
+from replay.look import CURRENT, Space
 from replay.symbols import Symbols
+from tui.chosen_look import ChosenLook
 from tui.source_lines import SourceLines
 from tui.values import Instruction
 
@@ -36,7 +36,7 @@ _CF, _PF, _ZF, _SF, _OF = (
 class CodeView:
     """Disassembles for one timeline's machine."""
 
-    def __init__(self, look: Look, symbols: Symbols, sources: SourceLines) -> None:
+    def __init__(self, look: ChosenLook, symbols: Symbols, sources: SourceLines) -> None:
         self._look = look
         self._symbols = symbols
         self._sources = sources
@@ -44,7 +44,7 @@ class CodeView:
     def name(self, address: int) -> str:
         """An address as symbol and offset, empty without symbol."""
         guest = self._look.guest.number
-        in_guest = self._look.world in (World.KERNEL, World.USER)
+        in_guest = self._look.in_guest
         found = self._symbols.name_of(address, in_guest=in_guest, guest=guest)
         if found is None and not in_guest:
             found = self._symbols.name_of(address, in_guest=True, guest=guest)
@@ -65,8 +65,9 @@ class CodeView:
         return tuple(found)
 
     def _start(self, address: int) -> int:
-        in_guest = self._look.world in (World.KERNEL, World.USER)
-        named = self._symbols.name_of(address, in_guest=in_guest, guest=self._look.guest.number)
+        named = self._symbols.name_of(
+            address, in_guest=self._look.in_guest, guest=self._look.guest.number
+        )
         if named is not None and 0 < named.offset <= _FARTHEST:
             return address - named.offset
         if named is not None and named.offset == 0:
@@ -104,7 +105,7 @@ class CodeView:
     def _line(self, address: int, raw: bytes, mnemonic: str, operands: str) -> Instruction:
         name = self.name(address)
         target = _direct_target(mnemonic, operands)
-        eip = self._look.machine.cpu.eip
+        eip = self._look.eip
         taken = self._taken(mnemonic) if address == eip else None
         if target is None and address == eip:
             target = self._indirect_target(raw)
@@ -124,11 +125,10 @@ class CodeView:
     def _indirect_target(self, raw: bytes) -> int | None:
         if not is_return(raw):
             return None
-        return self._look.word(int(self._look.machine.cpu.env.regs[ESP]) & 0xFFFFFFFF)
+        return self._look.word(self._look.esp)
 
     def _taken(self, mnemonic: str) -> bool | None:
-        cpu = self._look.machine.cpu
-        return branch_taken(mnemonic, cpu.eflags(), int(cpu.env.regs[ECX]) & 0xFFFFFFFF)
+        return branch_taken(mnemonic, self._look.eflags, self._look.ecx)
 
 
 def _direct_target(mnemonic: str, operands: str) -> int | None:

@@ -15,13 +15,13 @@ from replay.moves import Unit
 from tui.actions import ACTIONS, show_screen
 from tui.arrangement import SCREENS, exchanged
 from tui.desk import Desk, Refused
-from tui.events_view import kinds_named
+from tui.events_view import filter_named
 from tui.keys import help_lines
 from tui.panes import PANES
 from tui.stop_words import number_of, stop_of
 from tui.text import Line
 from tui.theme import Theme
-from tui.values import EVERY_KIND, SPACES
+from tui.values import SPACES
 
 if TYPE_CHECKING:
     from tui.app import Tui
@@ -78,19 +78,42 @@ def _stop(word: str) -> Run:
 
 def _wrote(*, backwards: bool) -> Run:
     def work(desk: Desk, text: str) -> str:
-        return desk.wrote(location_of(desk.timeline, text), text, backwards=backwards)
+        look = desk.camera.look
+        where = text if text.isidentifier() else look.said(text)
+        location = location_of(desk.timeline, where, look.guest.number, look.place)
+        return desk.wrote(location, text, backwards=backwards)
 
     return _engine(work)
+
+
+def _guest(desk: Desk, text: str) -> str:
+    return desk.choose(number_of(text) if text not in ("", "any", "follow") else None)
+
+
+def _branch(desk: Desk, text: str) -> str:
+    word, _, rest = text.partition(" ")
+    match word:
+        case "":
+            return desk.branches()
+        case "leave":
+            return desk.leave()
+        case "save":
+            return desk.save(rest.strip())
+    raise Refused("branch, branch leave, or branch save FILE")
 
 
 def _delete(desk: Desk, text: str) -> str:
     return desk.remove(number_of(text)) if text else desk.clear()
 
 
+def _set(tui: Tui, text: str) -> None:
+    tui.move(lambda desk: desk.write(text), "writing", stays=True)
+
+
 def _print(desk: Desk, text: str) -> str:
     if not text:
         raise Refused("print what?")
-    value = desk.timeline.evaluate(text.lstrip("$"))
+    value = desk.camera.look.evaluate(desk.timeline, text.replace("$", ""))
     name = desk.camera.code.name(value & 0xFFFFFFFF)
     return f"{text} = {value:#x} = {value:,}" + (f" = {name}" if name else "")
 
@@ -134,7 +157,7 @@ def _examine(tui: Tui, text: str) -> None:
 
 def _disassemble(tui: Tui, text: str) -> None:
     def work(desk: Desk) -> str:
-        desk.select = ("code", desk.timeline.address(text.strip().lstrip("$*&")))
+        desk.select = ("code", desk.camera.look.address(desk.timeline, text.strip().lstrip("$*&")))
         return ""
 
     tui.move(work, "disassembling", stays=True)
@@ -153,11 +176,11 @@ def _space(tui: Tui, text: str) -> None:
 
 def _filter(tui: Tui, text: str) -> None:
     try:
-        kinds, number = kinds_named(text.split())
+        wanted = filter_named(text)
     except ValueError as error:
         raise Refused(str(error)) from error
     tui.unselect("events")
-    tui.see(kinds=kinds or EVERY_KIND, number=number, events_at=None)
+    tui.see(events=wanted, events_at=None)
     tui.say(f"the event list shows {text}" if text else "the event list shows everything")
 
 
@@ -256,6 +279,11 @@ TABLE = (
     Command(
         ("whynot",), "IRQ", "why it is not delivered", _engine(lambda d, t: d.whynot(number_of(t)))
     ),
+    Command(("set",), "WHAT = VALUE", "write: $eax, word[esp], mem ADDR", _set, "location"),
+    Command(
+        ("branch",), "[leave | save FILE]", "what writing has opened", _engine(_branch), "branch"
+    ),
+    Command(("guest",), "[N]", "show guest N; without N: the one that runs", _engine(_guest)),
     Command(("print", "p"), "EXPR", "its value", _engine(_print), "symbol"),
     Command(("x",), "[/FMT] ADDR", "memory there; x/i: code", _examine, "symbol"),
     Command(("disassemble", "disas"), "ADDR", "code there", _disassemble, "symbol"),
@@ -265,7 +293,7 @@ TABLE = (
     Command(("bookmark", "mark"), "NAME [NOTE]", "name this tick", _engine(_bookmark)),
     Command(("bookmarks", "marks"), "", "list them", _bookmarks),
     Command(("unmark",), "NAME", "forget it", _engine(lambda d, t: d.forget(t)), "bookmark"),
-    Command(("filter",), "[KIND ...] [N]", "events to list", _filter, "kind"),
+    Command(("filter",), "[KIND ...] [N] [guest N]", "events to list", _filter, "kind"),
     Command(("span",), "[FIRST LAST]", "what the timeline shows", _span),
     Command(("screen", "layout"), "NAME", "another screen", _screen, "screen"),
     Command(("focus", "pane"), "NAME", "go to a pane", _pane, "pane"),

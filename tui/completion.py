@@ -27,6 +27,7 @@ _FIXED: Mapping[str, Sequence[str]] = {
     "screen": list(SCREENS),
     "pane": list(PANES),
     "space": list(SPACES),
+    "branch": ["leave", "save "],
     "theme": [theme.value for theme in Theme],
 }
 

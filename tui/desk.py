@@ -15,8 +15,10 @@ from hostvm.errors import HostvmError
 from hostvm.interrupts_and_traps import LGUEST_IRQS
 from hostvm.units import Tick
 from replay.bookmarks import Bookmark, BookmarkError
+from replay.branch import Branch
 from replay.errors import ReplayError
 from replay.events import Event, Kind
+from replay.histories import Histories, NoBranch, Written
 from replay.layouts import LAYOUTS
 from replay.locations import BadLocation
 from replay.moves import Unit
@@ -31,8 +33,10 @@ from tui.events_view import search
 from tui.snapshot import Camera
 from tui.text import Line
 from tui.values import Point, Wish
+from tui.writing import BadWrite, edits_of
 
 _VISITS = 500
+_FIRST_WORDS = "This is a branch now; the recorded run is as it was: `:branch leave` goes back"
 
 
 class Refused(Exception):
@@ -45,6 +49,8 @@ REFUSALS = (
     BadPredicate,
     BookmarkError,
     HostvmError,
+    BadWrite,
+    NoBranch,
     NoSuchLocation,
     NoSuchStop,
     ReplayError,
@@ -52,17 +58,33 @@ REFUSALS = (
 
 
 class Desk:
-    """One user at one timeline. `cancelled` tells long searches that nobody waits for them any more."""
+    """One user at one trace. `cancelled` tells long searches that nobody waits for them any more."""
 
     def __init__(self, timeline: Timeline) -> None:
-        self.timeline = timeline
-        self.camera = Camera(timeline)
+        self.histories = Histories(timeline)
+        self._cameras = [Camera(timeline)]
+        self.writes = 0
         self.behind: list[Tick] = []
         self.ahead: list[Tick] = []
         self.cancelled = False
         self.page: tuple[str, tuple[Line, ...]] | None = None
         self.select: tuple[str, int] | None = None
         self._texts: dict[int, str] = {}
+
+    @property
+    def timeline(self) -> Timeline:
+        """The history in which the user is: the trace's, or a branch's."""
+        return self.histories.top
+
+    @property
+    def camera(self) -> Camera:
+        """What looks at that."""
+        return self._cameras[-1]
+
+    @property
+    def moment(self) -> tuple[int, int, Tick]:
+        """Something that is another when another moment is shown."""
+        return len(self._cameras), self.writes, self.timeline.tick
 
     # ---- moves --------------------------------------------------------------------------------------
 
@@ -75,6 +97,13 @@ class Desk:
     def resume(self, *, backwards: bool = False) -> str:
         """Go on to the next stop."""
         return self._jump(lambda: self.timeline.resume(backwards=backwards))
+
+    def run_on(self) -> str:
+        """Go on in the present, to the next stop."""
+        if isinstance(self.timeline, Branch):
+            raise Refused("this is a branch: `:branch leave` first")
+        self.timeline.go(self.timeline.end_tick)
+        return self.resume()
 
     def seek(self, where: int | str) -> str:
         """Go to a place."""
@@ -144,7 +173,7 @@ class Desk:
         """Show why an interrupt is not being delivered, since when and until when."""
         if not 0 <= irq < LGUEST_IRQS:
             raise Refused(f"there is no IRQ {irq}")
-        obstacles = self.timeline.whynot(irq, self.timeline.look.guest.number)
+        obstacles = self.timeline.whynot(irq, self.guest)
         self.page = (
             f"Why is IRQ {irq} not delivered at tick {self.timeline.tick:,}?",
             tuple(obstacle_lines(obstacles, self.timeline.tick)),
@@ -167,7 +196,7 @@ class Desk:
 
     def event_at(self, wish: Wish, place: int) -> str:
         """Select the event at a place of the list."""
-        ordinals = self.camera.index.matching(wish.kinds, wish.number)
+        ordinals = self.camera.index.matching(wish.events)
         if len(ordinals):
             self.select = ("events", int(ordinals[max(0, min(place, len(ordinals) - 1))]))
         return ""
@@ -176,6 +205,86 @@ class Desk:
         """For long work that is not the timeline's: end here if it was cancelled."""
         if self.cancelled:
             raise Interrupted
+
+    # ---- Guests -------------------------------------------------------------------------------------
+
+    @property
+    def guest(self) -> int:
+        """The Guest that is shown."""
+        return self.camera.look.guest.number
+
+    def choose(self, guest: int | None) -> str:
+        """Show a Guest; None: always the one that runs."""
+        guests = len(self.timeline.machine.guests)
+        if guest is not None and not 0 <= guest < guests:
+            raise Refused(f"there is no guest {guest}; the trace has {guests}, and the first is 0")
+        self.camera.choose(guest)
+        return "the guest that runs is shown" if guest is None else f"guest {guest} is shown"
+
+    def next_guest(self) -> str:
+        """Show the next Guest, after the last one always the one that runs."""
+        chosen = self.camera.look.chosen
+        guests = len(self.timeline.machine.guests)
+        if guests == 1:
+            raise Refused("there is one guest in this trace")
+        following = 0 if chosen is None else chosen + 1
+        return self.choose(following if following < guests else None)
+
+    # ---- writing ------------------------------------------------------------------------------------
+
+    def write(self, text: str) -> str:
+        """Write what words say; into the recorded past that opens a branch."""
+        told, edits = edits_of(self.timeline, self.camera.look, text)
+        was_recorded = not self.histories.sheets
+        written = self.histories.write(edits)
+        self.writes += 1
+        self.arrange()
+        if written is Written.NOW:
+            return f"{told}: an event of the recording"
+        if was_recorded:
+            return f"{told}. {_FIRST_WORDS}"
+        return f"{told}, in the branch at tick {self.histories.sheets[-1].tick:,}"
+
+    def arrange(self) -> None:
+        """Let there be a camera for each history."""
+        timelines = self.histories.timelines
+        same = 0
+        while same < len(self._cameras) and same < len(timelines):
+            if self._cameras[same].timeline is not timelines[same]:
+                break
+            same += 1
+        chosen = self.camera.look.chosen
+        del self._cameras[same:]
+        for timeline in timelines[same:]:
+            timeline.stops = self.histories.recorded.stops
+            timeline.progress = self.histories.recorded.progress
+            self._cameras.append(Camera(timeline, self.camera))
+        self.camera.choose(chosen)
+
+    def leave(self) -> str:
+        """Go back to where the branch was opened."""
+        tick = self.histories.branch.branch_tick
+        self.histories.leave()
+        self.writes += 1
+        self.arrange()
+        where = "a branch" if self.histories.sheets else "the recorded run"
+        return f"this is {where} again, at tick {tick:,}"
+
+    def save(self, path: str) -> str:
+        """Keep the branch as a trace."""
+        if not path:
+            raise Refused("branch save FILE")
+        return self.histories.save(path, ("lgreplay", "tui"))
+
+    def branches(self) -> str:
+        """Show the branches."""
+        lines = enumerate(self.histories.lines())
+        here = len(self.histories.sheets)
+        self.page = (
+            "Branches (:branch leave, :branch save FILE)",
+            tuple((("", f" {'*' if n == here else ' '}{n:>3}  {text}"),) for n, text in lines),
+        )
+        return ""
 
     # ---- stops --------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread
 from typing import TypeAlias
@@ -53,10 +53,19 @@ class _Task:
 
 
 class Engine:
-    """Works on `timeline`; `report` is called from the engine's thread and must not block."""
+    """Works on `timeline`; `report` is called from the engine's thread and must not block.
 
-    def __init__(self, timeline: Timeline, report: Callable[[Report], None]) -> None:
+    `heard`: what a guest has written that runs at this moment, if that is to be shown at once.
+    """
+
+    def __init__(
+        self,
+        timeline: Timeline,
+        report: Callable[[Report], None],
+        heard: Callable[[], bytes | None] | None = None,
+    ) -> None:
         self._desk = Desk(timeline)
+        self._heard = heard
         self._report = report
         self._tasks: SimpleQueue[_Task | None] = SimpleQueue()
         self._lock = Lock()
@@ -187,7 +196,7 @@ class Engine:
     def _do(self, task: _Task) -> None:
         with self._lock:
             self._running = task
-        origin = self._desk.timeline.tick
+        origin = self._desk.moment
         message, refused = self._outcome(task.job)
         with self._lock:
             self._running = None
@@ -197,7 +206,7 @@ class Engine:
             # A cancellation that came too late must not meet the next move.
             self._desk.timeline.go(self._desk.timeline.tick)
             message = message or "interrupted"
-        if self._desk.timeline.tick != origin:
+        if self._desk.moment != origin:
             self._before = self._shot
         self._look(task.number, message, refused=refused)
 
@@ -233,6 +242,8 @@ class Engine:
         if task is not None and task.watched:
             self._read_on()
             shot = self._desk.camera.take(self._wish, self._desk.points())
+            heard = None if self._heard is None else self._heard()
+            shot = shot if heard is None else replace(shot, console=heard)
         self._report(Report(shot, busy=f"{label}: tick {tick:,}"))
 
 

@@ -1,9 +1,9 @@
 """All events of a trace by kind and number, for strips of density and for questions such as "when next".
 
-An event takes ten bytes here: its tick, its kind and a number (IRQ, vector or hypercall). The index grows a chunk at a
-time, on the engine's thread while that has nothing else to do; until it is whole, answers are for the part that is
-known, and `known_to` says how far that goes. A store may grow itself (a recording that is being made), and lose its
-newest part again; then the index begins anew.
+An event takes eleven bytes here: its tick, its kind, its Guest and a number (IRQ, vector or hypercall). The index grows
+a chunk at a time, on the engine's thread while that has nothing else to do; until it is whole, answers are for the part
+that is known, and `known_to` says how far that goes. A store may grow itself (a recording that is being made), and lose
+its newest part again; then the index begins anew.
 
 Read next: events_view.py, snapshot.py.
 """
@@ -22,6 +22,8 @@ from hostvm.observations import ConsoleOutput
 from hostvm.units import Tick
 from replay.event_store import EventStore, kind_of
 from replay.events import DeviceCompletion, Event, Kind
+from replay.frontier import BranchStore
+from tui.values import Filter
 
 CONSOLE_KEPT = 4 << 20
 _NONE = 255
@@ -64,6 +66,40 @@ def number_of(event: Event) -> int:
     return _NONE
 
 
+def guest_of(event: Event) -> int:
+    """The Guest that an event is of; 0 where it is of none."""
+    guest = getattr(event, "guest", 0)
+    return int(guest) if guest < _NONE else _NONE
+
+
+class _Console:
+    """What one Guest has written, as far as there is room."""
+
+    def __init__(self) -> None:
+        self._ticks: list[int] = []
+        self._ends: list[int] = []
+        self._data = bytearray()
+
+    def add(self, event: ConsoleOutput) -> None:
+        if len(self._data) < CONSOLE_KEPT:
+            self._data += event.data
+            self._ticks.append(event.tick)
+            self._ends.append(len(self._data))
+
+    def until(self, tick: int) -> _Console:
+        """What had been written when `tick` came."""
+        new = _Console()
+        at = bisect_left(self._ticks, tick)
+        new._ticks, new._ends = self._ticks[:at], self._ends[:at]
+        new._data = self._data[: self._ends[at - 1] if at else 0]
+        return new
+
+    def before(self, tick: int, count: int) -> bytes:
+        at = bisect_left(self._ticks, tick)
+        end = self._ends[at - 1] if at else 0
+        return bytes(self._data[max(0, end - count) : end])
+
+
 class EventIndex:
     """Grows over the events of a store. Everything here is for the engine's thread."""
 
@@ -73,16 +109,29 @@ class EventIndex:
         """Set where damage is met: the index does not grow any more."""
         self._begin()
 
+    def branched(self, store: BranchStore, tick: int) -> EventIndex:
+        """An index of the events of a branch that begins at `tick`, with all in it already that is known here."""
+        new = EventIndex(store)
+        count = min(len(self), store.branched_at)
+        new._ticks = self._ticks[:count]
+        new._kinds, new._numbers = self._kinds[:count], self._numbers[:count]
+        new._guests = self._guests[:count]
+        until = min(tick, new.known_to + 1)
+        new._by_number = {
+            key: ticks[: bisect_left(ticks, until)] for key, ticks in self._by_number.items()
+        }
+        new._consoles = {guest: each.until(until) for guest, each in self._consoles.items()}
+        return new
+
     def _begin(self) -> None:
         self._ticks = array("Q")
         self._kinds = bytearray()
         self._numbers = bytearray()
-        self._by_number: dict[tuple[Kind, int], array[int]] = {}
-        self._console_ticks: list[int] = []
-        self._console_ends: list[int] = []
-        self._console = bytearray()
+        self._guests = bytearray()
+        self._by_number: dict[tuple[Kind, int, int], array[int]] = {}
+        self._consoles: dict[int, _Console] = {}
         self._densities: dict[tuple[Lane, int, int, int], tuple[int, ...]] = {}
-        self._matching: tuple[frozenset[Kind], int | None, int, npt.NDArray[np.int64]] | None = None
+        self._matching: tuple[Filter, int, npt.NDArray[np.int64]] | None = None
 
     def __len__(self) -> int:
         return len(self._ticks)
@@ -116,32 +165,32 @@ class EventIndex:
         self._densities.clear()
 
     def _add(self, event: Event) -> None:
-        kind, number = kind_of(event), number_of(event)
+        kind, number, guest = kind_of(event), number_of(event), guest_of(event)
         if kind in (Kind.IRQ_RAISED, Kind.IRQ_DELIVERED):
-            self._by_number.setdefault((kind, number), array("Q")).append(event.tick)
+            self._by_number.setdefault((kind, number, guest), array("Q")).append(event.tick)
         self._ticks.append(event.tick)
         self._kinds.append(kind)
         self._numbers.append(number)
-        if isinstance(event, ConsoleOutput) and len(self._console) < CONSOLE_KEPT:
-            self._console += event.data
-            self._console_ticks.append(event.tick)
-            self._console_ends.append(len(self._console))
+        self._guests.append(guest)
+        if isinstance(event, ConsoleOutput):
+            self._consoles.setdefault(guest, _Console()).add(event)
 
     # ---- questions --------------------------------------------------------------------------------
 
-    def around(self, kind: Kind, number: int, tick: int) -> tuple[int | None, int | None]:
-        """Ticks of the last such event before `tick`, and of the first from it on."""
-        ticks = self._by_number.get((kind, number))
+    def around(
+        self, kind: Kind, number: int, tick: int, guest: int = 0
+    ) -> tuple[int | None, int | None]:
+        """Ticks of a Guest's last such event before `tick`, and of the first from it on."""
+        ticks = self._by_number.get((kind, number, guest))
         if not ticks:
             return None, None
         at = bisect_left(ticks, tick)
         return ticks[at - 1] if at else None, ticks[at] if at < len(ticks) else None
 
-    def console_before(self, tick: int, count: int) -> bytes:
-        """The last `count` bytes of what had been written to consoles when `tick` came."""
-        at = bisect_left(self._console_ticks, tick)
-        end = self._console_ends[at - 1] if at else 0
-        return bytes(self._console[max(0, end - count) : end])
+    def console_before(self, tick: int, count: int, guest: int = 0) -> bytes:
+        """The last `count` bytes of what a Guest had written to its console when `tick` came."""
+        console = self._consoles.get(guest)
+        return b"" if console is None else console.before(tick, count)
 
     def ordinal_at(self, tick: int) -> int:
         """How many known events lie before `tick`."""
@@ -167,16 +216,17 @@ class EventIndex:
         places = (wanted - np.uint64(first)).astype(np.int64) * columns // span
         return tuple(np.bincount(places, minlength=columns)[:columns].tolist())
 
-    def matching(self, kinds: frozenset[Kind], number: int | None) -> npt.NDArray[np.int64]:
-        """Ordinals of the known events of these kinds, and of this number if one is given."""
+    def matching(self, wanted: Filter) -> npt.NDArray[np.int64]:
+        """Ordinals of the known events that a filter lets through."""
         known = self._matching
-        if known is not None and known[:3] == (kinds, number, len(self)):
-            return known[3]
-        found = _is_any(np.frombuffer(bytes(self._kinds), dtype=np.uint8), kinds)
-        if number is not None:
-            found &= np.frombuffer(bytes(self._numbers), dtype=np.uint8) == number
+        if known is not None and known[:2] == (wanted, len(self)):
+            return known[2]
+        found = _is_any(np.frombuffer(bytes(self._kinds), dtype=np.uint8), wanted.kinds)
+        for column, value in ((self._numbers, wanted.number), (self._guests, wanted.guest)):
+            if value is not None:
+                found &= np.frombuffer(bytes(column), dtype=np.uint8) == value
         ordinals = np.flatnonzero(found).astype(np.int64)
-        self._matching = kinds, number, len(self), ordinals
+        self._matching = wanted, len(self), ordinals
         return ordinals
 
     def tick_of(self, ordinal: int) -> Tick:
@@ -191,4 +241,4 @@ def _is_any(kinds: npt.NDArray[np.uint8], wanted: Iterable[Kind]) -> npt.NDArray
     return found
 
 
-__all__ = ["LANES", "SWITCHES", "EventIndex", "Lane", "number_of"]
+__all__ = ["LANES", "SWITCHES", "EventIndex", "Lane", "guest_of", "number_of"]

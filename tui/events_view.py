@@ -14,8 +14,8 @@ from hostvm.x86 import WORD_MASK
 from replay.describe import event_to_text, kind_name
 from replay.event_store import EventStore, kind_of
 from replay.events import Event, Kind
-from tui.event_index import LANES, SWITCHES, EventIndex
-from tui.values import EventList, EventRow, Strips, Wish
+from tui.event_index import LANES, SWITCHES, EventIndex, guest_of
+from tui.values import EVERY_KIND, EventList, EventRow, Filter, Strips, Wish
 
 WINDOW = 160
 _HEAD = len(f"{0:>14}  guest 0  {'':<19}  ")
@@ -32,7 +32,7 @@ def event_list(
     """The part of the list around what is wished for; `tick` is where the moment is, `end` where history ends."""
     if not len(index):
         return EventList(known=index.whole)
-    ordinals = index.matching(wish.kinds, wish.number)
+    ordinals = index.matching(wish.events)
     ordinals = ordinals[: bisect_left(ordinals, index.ordinal_at(end + 1))]
     place = bisect_left(ordinals, index.ordinal_at(tick))
     centre = place if wish.events_at is None else bisect_left(ordinals, wish.events_at)
@@ -51,6 +51,8 @@ def row_of(store: EventStore, ordinal: int, generations: Sequence[str]) -> Event
 @lru_cache(maxsize=2048)
 def _row(event: Event, ordinal: int, generations: tuple[str, ...]) -> EventRow:
     details = event_to_text(event, generations)[_HEAD:]
+    if len(generations) > 1 and hasattr(event, "guest"):
+        details = f"g{guest_of(event)} {details}"
     return EventRow(ordinal, event.tick, kind_of(event), kind_name(event), details)
 
 
@@ -73,7 +75,7 @@ def search(
     generations: Sequence[str],
 ) -> Iterator[EventRow | None]:
     """Look for text in the list's events behind (or before) an ordinal: yield None after each that is not it."""
-    ordinals = index.matching(wish.kinds, wish.number)
+    ordinals = index.matching(wish.events)
     at = bisect_left(ordinals, after + (0 if backwards else 1))
     places = range(at - 1, -1, -1) if backwards else range(at, len(ordinals))
     wanted = text.lower()
@@ -85,16 +87,21 @@ def search(
             return
 
 
-def kinds_named(words: Sequence[str]) -> tuple[frozenset[Kind], int | None]:
-    """Kinds and number out of words such as `irq_delivered 0`; a word fits every kind that has it in its name.
+def filter_named(text: str) -> Filter:
+    """The filter that words mean, such as `irq_delivered 0 guest 1`; a word fits every kind that has it in its name.
 
     Raises ValueError.
     """
     kinds: set[Kind] = set()
-    number: int | None = None
-    for word in words:
+    numbers: dict[str, int] = {}
+    what = "number"
+    for word in text.split():
+        if word == "guest":
+            what = "guest"
+            continue
         if word[:1].isdigit():
-            number = int(word, 0) & WORD_MASK
+            numbers[what] = int(word, 0) & WORD_MASK
+            what = "number"
             continue
         fitting = {kind for kind in Kind if word.lower() in kind.name.lower()}
         fitting |= {k for lane in LANES if word.lower() == lane.name.lower() for k in lane.kinds}
@@ -102,7 +109,9 @@ def kinds_named(words: Sequence[str]) -> tuple[frozenset[Kind], int | None]:
             names = ", ".join(kind.name.lower() for kind in Kind)
             raise ValueError(f"no kind of event is called {word!r}; there are {names}")
         kinds |= fitting
-    return frozenset(kinds), number
+    if what == "guest":
+        raise ValueError("guest which? a number is wanted")
+    return Filter(frozenset(kinds) or EVERY_KIND, numbers.get("number"), numbers.get("guest"))
 
 
-__all__ = ["WINDOW", "event_list", "kinds_named", "row_of", "search", "strips"]
+__all__ = ["WINDOW", "event_list", "filter_named", "row_of", "search", "strips"]

@@ -18,9 +18,9 @@ from hostvm.switcher import PAGES
 from hostvm.x86 import gate_offset, gate_present
 from replay.describe import TRAP_NAMES, hypercall_of
 from replay.events import Kind
-from replay.look import Look
 from replay.symbols import Symbols
 from replay.whynot import reasons
+from tui.chosen_look import ChosenLook
 from tui.event_index import EventIndex
 from tui.values import Gate, Irq, Slot, Word
 
@@ -29,13 +29,13 @@ _NOT_WORDS = frozenset({"size", "slot_words", "hcalls", "hcall_status"})
 
 
 class GuestView:
-    """Looks at the current Guest of one timeline's machine."""
+    """Looks at the chosen Guest of one timeline's machine."""
 
-    def __init__(self, look: Look, symbols: Symbols, index: EventIndex) -> None:
+    def __init__(self, look: ChosenLook, symbols: Symbols, index: EventIndex) -> None:
         self._look = look
         self._symbols = symbols
         self._index = index
-        self._gates_of: tuple[object, bytes] | None = None
+        self._gates_of: tuple[object, bytes, bool] | None = None
         self._gates: tuple[Gate, ...] = ()
 
     @property
@@ -51,10 +51,10 @@ class GuestView:
 
     def gates(self) -> tuple[Gate, ...]:
         """All vectors; made anew only when one of the two tables has changed."""
-        idt = tuple(self._guest.lguest.idt)
+        idt, away = tuple(self._guest.lguest.idt), self._look.away
         real = self._look.machine.memory.read(CPU_PAGES + PAGES.guest_idt, 8 * _VECTORS)
-        if self._gates_of != (idt, real):
-            self._gates_of = idt, real
+        if self._gates_of != (idt, real, away):
+            self._gates_of = idt, real, away
             self._gates = tuple(self._gate(v, idt, real) for v in range(_VECTORS))
         return self._gates
 
@@ -67,6 +67,8 @@ class GuestView:
         return Gate(vector, vector_name(vector), lo, hi, real_lo, real_hi, handler, way)
 
     def _way(self, vector: int, leads_to: int, present: bool) -> str:
+        if self._look.away:
+            return "away"
         if not present:
             return "absent"
         return "default" if leads_to == self._look.machine.switcher_entries[vector] else "direct"
@@ -82,8 +84,9 @@ class GuestView:
         pending = bool(lguest.irqs_pending >> irq & 1)
         blocked = lguest.data.get(lguest.data.layout.blocked_interrupts)
         why = reasons(self._look, irq, self._guest.number) if pending else ()
-        raised, next_raised = self._index.around(Kind.IRQ_RAISED, irq, tick)
-        delivered, next_delivered = self._index.around(Kind.IRQ_DELIVERED, irq, tick)
+        number = self._guest.number
+        raised, next_raised = self._index.around(Kind.IRQ_RAISED, irq, tick, number)
+        delivered, next_delivered = self._index.around(Kind.IRQ_DELIVERED, irq, tick, number)
         return Irq(
             irq=irq,
             pending=pending,

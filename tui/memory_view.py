@@ -9,22 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hostvm.cpu_state import ESP
 from hostvm.page_tables import SWITCHER_SLOT
 from hostvm.x86 import PAGE_MASK, Pte
 from replay.frames import frames
 from replay.instructions import is_call, length_of
-from replay.look import (
-    CURRENT,
-    GuestPhysicalSpace,
-    GuestSpace,
-    Look,
-    MachineSpace,
-    Space,
-    World,
-)
+from replay.look import GuestPhysicalSpace, GuestSpace, Look, MachineSpace, Space, World
 from replay.predicate import BadPredicate
 from replay.timeline import Timeline
+from tui.chosen_look import ChosenLook
 from tui.code_view import CodeView
 from tui.source_lines import SourceLines
 from tui.values import Bytes, Caller, PageEntry, PageWalk, TrapFrame
@@ -36,7 +28,7 @@ _CALL_LENGTHS = (5, 2, 3, 6, 7, 4)
 _WORD = 0xFFFFFFFF
 
 
-def space_named(name: str, look: Look) -> Space:
+def space_named(name: str, look: ChosenLook) -> Space:
     """The space of that name: current, guest, physical (the Guest's) or machine."""
     match name:
         case "guest":
@@ -46,37 +38,35 @@ def space_named(name: str, look: Look) -> Space:
         case "machine":
             return MachineSpace()
         case _:
-            return CURRENT
+            return look.own_space
 
 
-def memory(timeline: Timeline, at: str, space: str, count: int) -> Bytes:
+def memory(timeline: Timeline, look: ChosenLook, at: str, space: str, count: int) -> Bytes:
     """Bytes at the address that an expression gives."""
     try:
-        address = timeline.address(at)
+        address = look.address(timeline, at)
     except BadPredicate as error:
         return Bytes(space=space, missing=str(error))
     address &= ~0xF if at not in ("esp", "ebp") else ~0x3
-    data = timeline.read(address, count, space_named(space, timeline.look))
+    data = look.read(address, count, space_named(space, look))
     return Bytes(address, data, space, "" if data else "not mapped here")
 
 
-def stack(look: Look, count: int) -> Bytes:
+def stack(look: ChosenLook, count: int) -> Bytes:
     """Bytes from the stack pointer on."""
-    esp = int(look.machine.cpu.env.regs[ESP]) & _WORD
-    data = look.read(esp, count)
-    return Bytes(esp, data, "current", "" if data else "not mapped here")
+    data = look.read(look.esp, count)
+    return Bytes(look.esp, data, "current", "" if data else "not mapped here")
 
 
 # ---- page tables -----------------------------------------------------------------------------------
 
 
-def walk(timeline: Timeline, at: str) -> PageWalk:
+def walk(timeline: Timeline, look: ChosenLook, at: str) -> PageWalk:
     """Both walks of the address that an expression gives."""
     try:
-        address = timeline.address(at)
+        address = look.address(timeline, at)
     except BadPredicate as error:
         return PageWalk(missing=str(error))
-    look = timeline.look
     guest = look.guest
     entries = (_directory_level(look, address), _table_level(look, address))
     guest_physical = look.physical(address, GuestSpace(guest.number))
@@ -117,7 +107,7 @@ def _table_level(look: Look, address: int) -> PageEntry:
 # ---- who called -------------------------------------------------------------------------------------
 
 
-def trap_frames(look: Look, code: CodeView) -> tuple[TrapFrame, ...]:
+def trap_frames(look: ChosenLook, code: CodeView) -> tuple[TrapFrame, ...]:
     """Frames of traps and interrupts on the Guest kernel's stack, innermost first."""
     return tuple(
         TrapFrame(f.at, f.eip, f.cs, f.eflags, code.name(f.eip) if not f.from_user else "a program")
@@ -125,11 +115,11 @@ def trap_frames(look: Look, code: CodeView) -> tuple[TrapFrame, ...]:
     )
 
 
-def callers(look: Look, code: CodeView, sources: SourceLines) -> tuple[Caller, ...]:
+def callers(look: ChosenLook, code: CodeView, sources: SourceLines) -> tuple[Caller, ...]:
     """The place itself, and who may have called it, innermost first."""
-    cpu = look.machine.cpu
-    here = Caller(cpu.eip, code.name(cpu.eip), None, True, sources.at(cpu.eip, look.guest.number))
-    if look.world not in (World.KERNEL, World.USER):
+    eip = look.eip
+    here = Caller(eip, code.name(eip), None, True, sources.at(eip, look.guest.number))
+    if not look.in_guest:
         return (here,)
     found = [here]
     for caller in _on_stack(look, code, sources):
@@ -139,8 +129,8 @@ def callers(look: Look, code: CodeView, sources: SourceLines) -> tuple[Caller, .
     return tuple(found)
 
 
-def _on_stack(look: Look, code: CodeView, sources: SourceLines) -> Iterator[Caller]:
-    esp = int(look.machine.cpu.env.regs[ESP]) & _WORD
+def _on_stack(look: ChosenLook, code: CodeView, sources: SourceLines) -> Iterator[Caller]:
+    esp = look.esp
     raw = look.read(esp, _STACK)
     traps = {frame.at: frame for frame in frames(look)}
     kernel = look.guest.tables.kernel_address

@@ -12,11 +12,13 @@ from dataclasses import replace
 
 from hostvm.lguest_data import IRQ_ON
 from hostvm.x86 import Eflags
+from replay.branch import Branch
 from replay.describe import END_OF_GUEST, HOST_VECTOR_NAMES
 from replay.events import HostInterrupt
 from replay.look import GuestSpace, World
 from replay.timeline import Timeline
 from tui.changes import compared
+from tui.chosen_look import ChosenLook
 from tui.code_view import CodeView
 from tui.event_index import EventIndex
 from tui.events_view import event_list, strips
@@ -30,16 +32,29 @@ _NOIRQ_LONGEST = 256
 
 
 class Camera:
-    """Takes snapshots of one timeline."""
+    """Takes snapshots of one timeline. `below`: the camera of the history that this one is a branch of."""
 
-    def __init__(self, timeline: Timeline) -> None:
+    def __init__(self, timeline: Timeline, below: Camera | None = None) -> None:
         self.timeline = timeline
-        self.index = EventIndex(timeline.store)
+        self.look = ChosenLook(timeline.machine)
         config = timeline.machine.config
-        self.sources = SourceLines([guest.kernel for guest in config.guests])
+        self.branch = ""
+        if below is None:
+            self.index = EventIndex(timeline.store)
+            self.sources = SourceLines([guest.kernel for guest in config.guests])
+        else:
+            assert isinstance(timeline, Branch)
+            self.index = below.index.branched(timeline.frontier.store, timeline.branch_tick)
+            self.sources = below.sources
+            self.choose(below.look.chosen)
+            self.branch = f"{below.branch} > " * bool(below.branch) + f"{timeline.branch_tick:,}"
         self.generations = tuple(guest.abi for guest in config.guests)
-        self.code = CodeView(timeline.look, timeline.symbols, self.sources)
-        self._guest = GuestView(timeline.look, timeline.symbols, self.index)
+        self.code = CodeView(self.look, timeline.symbols, self.sources)
+        self._guest = GuestView(self.look, timeline.symbols, self.index)
+
+    def choose(self, guest: int | None) -> None:
+        """Show this Guest; None: the one that runs."""
+        self.look.chosen = self.timeline.names_of = guest
 
     def take(
         self,
@@ -49,28 +64,29 @@ class Camera:
         since: str = "",
     ) -> Snapshot:
         """The moment; changes are told against `before`."""
-        timeline, look = self.timeline, self.timeline.look
+        timeline, look = self.timeline, self.look
         position = self._position()
         lguest = look.guest.lguest
         rows = max(24, wish.rows)
         shot = Snapshot(
             position=position,
             cpu=look.cpu,
+            eip=look.eip,
+            code_symbol=self.code.name(look.eip),
+            away=look.away,
             gates=self._guest.gates(),
             irqs=self._guest.irqs(timeline.tick, timeline.end_tick),
             noirq=(lguest.noirq_start, lguest.noirq_end),
             noirq_code=self._noirq_code(),
-            guest_eip=look.machine.cpu.eip if look.machine.cpu.cpl else look.guest.regs.eip,
-            code=self.code.around(
-                position.eip if wish.code_at is None else wish.code_at, rows, rows
-            ),
-            memory=memory(timeline, wish.memory_at, wish.space, 16 * rows),
+            guest_eip=self._guest_eip(),
+            code=self.code.around(look.eip if wish.code_at is None else wish.code_at, rows, rows),
+            memory=memory(timeline, look, wish.memory_at, wish.space, 16 * rows),
             stack=stack(look, 4 * rows),
             saved=self._guest.saved(),
             frames=trap_frames(look, self.code),
             callers=callers(look, self.code, self.sources),
-            walk=walk(timeline, wish.table_at),
-            console=self.index.console_before(timeline.tick, CONSOLE),
+            walk=walk(timeline, look, wish.table_at),
+            console=self.index.console_before(timeline.tick, CONSOLE, look.guest.number),
             shared=self._guest.shared(),
             ring=self._guest.ring(),
             strips=strips(self.index, wish, timeline.first_tick, timeline.end_tick),
@@ -90,7 +106,7 @@ class Camera:
         return replace(shot, changed=replace(changed, since=since))
 
     def _position(self) -> Position:
-        timeline, look = self.timeline, self.timeline.look
+        timeline, look = self.timeline, self.look
         guest, cpu, store = look.guest, look.machine.cpu, timeline.store
         data, ended = guest.lguest.data, guest.lguest.ended
         enabled = data.get(data.layout.irq_enabled)
@@ -101,10 +117,10 @@ class Camera:
             end=timeline.end_tick,
             event=store.first_number + before,
             events=store.first_number + len(store),
-            world=look.world,
+            world=timeline.look.world,
             ring=cpu.cpl,
             eip=cpu.eip,
-            symbol=self.code.name(cpu.eip),
+            symbol=self._symbol_of(cpu.eip),
             cr3=int(cpu.env.cr[3]) & 0xFFFFFFFF,
             virtual_if=None if enabled is None else bool(enabled & IRQ_ON),
             real_if=bool(cpu.eflags() & Eflags.IF),
@@ -115,14 +131,29 @@ class Camera:
             ended=f"{END_OF_GUEST[ended[0]]}: {ended[1]}" if ended else "",
             guest=guest.number,
             guests=len(look.machine.guests),
+            kept=look.chosen is not None,
+            runs=look.machine.current_guest.number,
+            branch=self.branch,
             next_is=self._next_is(),
         )
 
+    def _guest_eip(self) -> int:
+        """Where the Guest that is shown is, or will go on."""
+        look = self.look
+        return look.eip if look.in_guest else look.guest.regs.eip
+
     def _in_noirq(self) -> bool:
-        look = self.timeline.look
-        lguest = look.guest.lguest
-        eip = look.machine.cpu.eip if look.machine.cpu.cpl else look.guest.regs.eip
-        return lguest.noirq_start <= eip < lguest.noirq_end
+        lguest = self.look.guest.lguest
+        return lguest.noirq_start <= self._guest_eip() < lguest.noirq_end
+
+    def _symbol_of(self, eip: int) -> str:
+        """The name of an address of the processor's."""
+        if not self.look.away:
+            return self.code.name(eip)
+        machine = self.timeline.machine
+        guest, in_guest = machine.current_guest.number, bool(machine.cpu.cpl)
+        found = self.timeline.symbols.name_of(eip, in_guest=in_guest, guest=guest)
+        return "" if found is None else str(found)
 
     def _next_is(self) -> str:
         """What the step at hand is, where it is no plain instruction."""
@@ -139,11 +170,11 @@ class Camera:
 
     def _noirq_code(self) -> tuple[Instruction, ...]:
         """The instructions of the window in which the Guest must not be interrupted, and the one behind it."""
-        lguest = self.timeline.look.guest.lguest
+        lguest = self.look.guest.lguest
         size = lguest.noirq_end - lguest.noirq_start
         if not 0 < size <= _NOIRQ_LONGEST:
             return ()
-        space = GuestSpace(self.timeline.look.guest.number)
+        space = GuestSpace(self.look.guest.number)
         found = self.code.from_(lguest.noirq_start, size + 1, space)
         inside = [each for each in found if each.address < lguest.noirq_end]
         return tuple(found[: len(inside) + 1])

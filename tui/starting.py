@@ -19,7 +19,7 @@ from replay.where import BadPlace, tick_of
 from tui.app import Tui
 from tui.attached import Attachment
 from tui.guarded import guarded_terminal
-from tui.live import recorded
+from tui.live import Typing, recorded
 from tui.state import Kept, load, place_for, save
 from tui.theme import theme_for
 
@@ -51,8 +51,8 @@ def show_trace(trace: str | None, options: Options, *, salvage: bool, attach: Pa
 def show_recording(wish: Wish, arguments: Sequence[str], options: Options) -> None:
     """Record a guest and show it. Raises as above."""
     _check_terminal()
-    with recorded(wish, arguments) as timeline:
-        _show(timeline, options, None)
+    with recorded(wish, arguments) as live:
+        _show(live.timeline, options, None, live.typing)
 
 
 def _check_terminal() -> None:
@@ -60,7 +60,12 @@ def _check_terminal() -> None:
         raise click.UsageError("the full screen needs a terminal; lgreplay events lists a trace")
 
 
-def _show(timeline: Timeline, options: Options, attachment: Attachment | None) -> None:
+def _show(
+    timeline: Timeline,
+    options: Options,
+    attachment: Attachment | None,
+    typing: Typing | None = None,
+) -> None:
     path = place_for(_key(timeline.reader))
     kept = _begin(timeline, options.where, Kept() if options.fresh else load(path))
     screen = Tui(
@@ -69,6 +74,7 @@ def _show(timeline: Timeline, options: Options, attachment: Attachment | None) -
         ascii_only=options.ascii_only or not _knows_blocks(),
         kept=kept,
         attachment=attachment,
+        typing=typing,
     )
     with guarded_terminal():
         screen.run()

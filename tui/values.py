@@ -13,10 +13,22 @@ from dataclasses import dataclass, field
 from hostvm.cpu_state import CpuState
 from replay.bookmarks import Bookmark
 from replay.events import Kind
-from replay.look import World
+from replay.look import CURRENT, GuestSpace, Space, World
 
 EVERY_KIND = frozenset(Kind) - {Kind.STATE_DIGEST, Kind.DIRECT_TRAPS}
 SPACES = ("current", "guest", "physical", "machine")
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which events the list shows: of these kinds; of one number (IRQ, vector, hypercall) or Guest, if given."""
+
+    kinds: frozenset[Kind] = EVERY_KIND
+    number: int | None = None
+    guest: int | None = None
+
+
+EVERYTHING = Filter()
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +43,7 @@ class Wish:
     space: str = "current"
     table_at: str = "eip"
     events_at: int | None = None
-    kinds: frozenset[Kind] = EVERY_KIND
-    number: int | None = None
+    events: Filter = EVERYTHING
     span: tuple[int, int] | None = None
     columns: int = 80
     rows: int = 60
@@ -40,7 +51,10 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where in the run this is, and what state the Guest's interrupts are in."""
+    """Where in the run this is, and what state the interrupts of Guest `guest` are in; the processor's is `runs`.
+
+    `kept`: the user has chosen the Guest, and it stays when another one runs.
+    """
 
     tick: int
     first: int
@@ -61,6 +75,8 @@ class Position:
     ended: str
     guest: int
     guests: int
+    runs: int = 0
+    kept: bool = False
     branch: str = ""
     next_is: str = ""
 
@@ -243,10 +259,13 @@ class Changed:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """One moment."""
+    """One moment. `eip`: where the code pane's arrow is; `away`: the Guest that is shown is not the processor's."""
 
     position: Position
     cpu: CpuState
+    eip: int = 0
+    code_symbol: str = ""
+    away: bool = False
     gates: tuple[Gate, ...] = ()
     irqs: tuple[Irq, ...] = ()
     noirq: tuple[int, int] = (0, 0)
@@ -269,8 +288,14 @@ class Snapshot:
     changed: Changed = Changed()
     wish: Wish = field(default_factory=Wish)
 
+    @property
+    def space(self) -> Space:
+        """What a linear address means here."""
+        return GuestSpace(self.position.guest) if self.away else CURRENT
+
 
 __all__ = [
+    "EVERYTHING",
     "EVERY_KIND",
     "SPACES",
     "Bytes",
@@ -278,6 +303,7 @@ __all__ = [
     "Changed",
     "EventList",
     "EventRow",
+    "Filter",
     "Gate",
     "Instruction",
     "Irq",

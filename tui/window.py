@@ -198,7 +198,8 @@ class Window:
 
     def _bindings(self) -> KeyBindings:
         bindings = KeyBindings()
-        normal = Condition(lambda: not self.asking)
+        normal = Condition(lambda: not self.asking and not self._tui.types)
+        asking = Condition(lambda: self.asking)
         for key in keys():
             for sequence in key.keys:
                 names = [Keys.Any if each == "<any>" else each for each in sequence.split()]
@@ -206,9 +207,22 @@ class Window:
         for digit in "123456789":
             bindings.add(digit, filter=normal)(_count)
         bindings.add("0", filter=normal & Condition(self._counting))(_count)
-        bindings.add("escape", filter=~normal, eager=True)(lambda _: self.close())
-        bindings.add("c-c", filter=~normal)(lambda _: self.close())
+        bindings.add("escape", filter=asking, eager=True)(lambda _: self.close())
+        bindings.add("c-c", filter=asking)(lambda _: self.close())
+        self._bind_typing(bindings)
         return bindings
+
+    def _bind_typing(self, bindings: KeyBindings) -> None:
+        """Keys while they are the guest's."""
+        types = Condition(lambda: self._tui.types)
+        for key in ("escape", "c-]"):
+            bindings.add(key, filter=types, eager=True)(lambda _: self._tui.end_typing())
+        bindings.add("c-c", filter=types, eager=True)(lambda _: self._tui.interrupt())
+        for each in (Keys.Any, Keys.BracketedPaste):
+            bindings.add(each, filter=types)(self._pass_on)
+
+    def _pass_on(self, event: KeyPressEvent) -> None:
+        self._tui.type("".join(press.data for press in event.key_sequence).encode())
 
     def _on(self, action: str) -> Callable[[KeyPressEvent], None]:
         act = ACTIONS[action]

@@ -19,7 +19,7 @@ from replay.frontier import BranchStore
 from replay.log import TraceReader
 from tests.tui.sitting import RACE, Sitting
 from tui.event_index import LANES, EventIndex
-from tui.values import EVERY_KIND
+from tui.values import Filter
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_it_follows_a_log_that_grows_and_one_that_loses_its_end(store: EventStor
     assert not index.whole
     while not index.whole:
         index.grow()
-    assert len(index.matching(frozenset({Kind.IRQ_RAISED}), 1)) >= 6000
+    assert len(index.matching(Filter(frozenset({Kind.IRQ_RAISED}), 1))) >= 6000
     growing.cut(100)
     growing.begin_chunk()
     growing.append(IrqRaised(Tick(begin + 9000), 0, 2))
@@ -85,7 +85,7 @@ def test_it_follows_a_log_that_grows_and_one_that_loses_its_end(store: EventStor
         index.grow()
     assert len(index) == 101
     assert index.tick_of(100) == begin + 9000
-    assert len(index.matching(EVERY_KIND, 2)) >= 1
+    assert len(index.matching(Filter(number=2))) >= 1
 
 
 def test_damage_in_the_log_is_said_and_the_screen_lives_on() -> None:

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from replay.commands.plan import Wish
+from replay.events import DeviceCompletion
 from replay.log import TraceReader
 from replay.session import Session
-from tests.tui.sitting import Sitting
+from tests.tui.sitting import RACE, Sitting
 from tests.tui.test_terminal import Terminal
-from tui.live import recorded
+from tui.live import Live, recorded
 
 
 def wish(path: Path, **changes: object) -> Wish:
@@ -51,7 +52,8 @@ def test_a_guest_runs_on_is_stopped_and_its_past_is_visited(tmp_path: Path) -> N
             await user.press("E")
             assert user.tick < timeline.end_tick
 
-    with recorded(wish(path), ("tui", "--record")) as timeline:
+    with recorded(wish(path), ("tui", "--record")) as live:
+        timeline = live.timeline
         asyncio.run(session())
         end = timeline.end_tick
     assert verified(path) == end
@@ -64,11 +66,62 @@ def test_leaving_early_leaves_a_whole_trace_of_what_was_seen(tmp_path: Path) -> 
         async with Sitting(timeline, 100, 30) as user:
             await user.press(*["e"] * 5)
 
-    with recorded(wish(path), ()) as timeline:
+    with recorded(wish(path), ()) as live:
+        timeline = live.timeline
         asyncio.run(session())
         assert 0 < timeline.end_tick < 200_000
         end = timeline.end_tick
     assert verified(path) == end
+
+
+def test_what_is_typed_to_the_guest_is_in_the_trace_and_keys_are_the_screens_again_after_that(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "live.lgt"
+    asked = wish(path, guests=("kestrel",), clock="host", command_line="init=echo")
+
+    def console(user: Sitting) -> str:
+        return "" if user.tui.shot is None else user.tui.shot.console.decode()
+
+    async def session(live: Live) -> None:
+        async with Sitting(live.timeline, 120, 40, typing=live.typing) as user:
+            user.send("!")
+            await user.until(lambda: "type something" in console(user))
+            assert "Keys go to the guest" in user.text
+            user.send("hq:")
+            user.send("enter")
+            await user.until(lambda: "hq:\n" in console(user))
+            user.send("\x1d")
+            await user.until(lambda: not user.tui.types)
+            assert user.tui.engine.busy, "the guest runs on"
+            await user.press("c-c", "E")
+            assert not user.left
+            assert "/" in user.lines[0]
+            user.send("!")
+            await user.until(lambda: user.tui.types)
+            user.send("c-c")
+            await user.until(lambda: not user.tui.types and user.tui.idle)
+
+    with recorded(asked, ()) as live:
+        asyncio.run(session(live))
+    with TraceReader(path) as reader:
+        typed = [e.data for e in reader.events() if isinstance(e, DeviceCompletion)]
+    assert b"".join(typed).startswith(b"hq:\n")
+    assert verified(path) > 0
+
+
+def test_where_nothing_can_be_typed_it_is_said_why(tmp_path: Path) -> None:
+    async def session(live: Live | None) -> None:
+        trace = RACE if live is None else live.timeline
+        typing = None if live is None else live.typing
+        async with Sitting(trace, 100, 30, typing=typing) as user:
+            await user.press("!")
+            assert ("--record" if live is None else "host's clock") in user.message
+            assert not user.tui.types
+
+    asyncio.run(session(None))
+    with recorded(wish(tmp_path / "live.lgt"), ()) as live:
+        asyncio.run(session(live))
 
 
 @pytest.mark.needs_terminal

@@ -31,7 +31,7 @@ def _line(number: int, each: Caller) -> Line:
 
 def _target(shot: Snapshot, key: int) -> Target:
     each = shot.callers[key]
-    place = None if each.at is None else Place(each.at, 4)
+    place = None if each.at is None else Place(each.at, 4, shot.space)
     return Target(place, each.eip, each.at, text=clean(each.symbol) or f"{each.eip:08x}")
 
 

@@ -11,7 +11,8 @@ from tui.values import Instruction, Snapshot
 
 
 def _title(shot: Snapshot) -> str:
-    return f"Code {clean(shot.position.symbol) or f'{shot.position.eip:08x}'}"
+    symbol = clean(shot.code_symbol)
+    return f"Code {symbol or f'{shot.eip:08x}'}"
 
 
 def _keys(shot: Snapshot) -> Sequence[int]:
@@ -41,7 +42,7 @@ def draw(shot: Snapshot, width: int, height: int, view: View) -> list[Line]:
 def _line(
     each: Instruction, shot: Snapshot, points: set[int], source: str, width: int, view: View
 ) -> Line:
-    is_here = each.address == shot.position.eip
+    is_here = each.address == shot.eip
     begin, end = shot.noirq
     window = "n" if begin <= each.address < end else " "
     gutter: Fragment = (
@@ -74,8 +75,16 @@ def _towards(each: Instruction, view: View) -> list[Fragment]:
     return found
 
 
-def _target(_: Snapshot, key: int) -> Target:
-    return Target(location=Place(key, 1), code=key, data=key, text=f"{key:08x}")
+def _target(shot: Snapshot, key: int) -> Target:
+    first = next((each.code[0] for each in shot.code if each.address == key and each.code), None)
+    return Target(
+        location=Place(key, 1, shot.space),
+        code=key,
+        data=key,
+        text=f"{key:08x}",
+        words=f"byte[{key:#x}]",
+        value=first,
+    )
 
 
 PANE = Pane(
@@ -83,7 +92,7 @@ PANE = Pane(
     _title,
     draw,
     _keys,
-    lambda shot: shot.position.eip,
+    lambda shot: shot.eip,
     lambda shot: [f"{i.label} {i.address:08x} {i.text} {i.target_name}" for i in shot.code],
     _target,
 )

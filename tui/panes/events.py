@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from tui.panes.pane import NOTHING, Pane, Target, View, index_in, listing, note
 from tui.text import Line, clean
-from tui.values import EVERY_KIND, EventRow, Snapshot
+from tui.values import EVERYTHING, EventRow, Snapshot
 
 
 def _title(shot: Snapshot) -> str:
     events = shot.events
-    narrowed = "" if shot.wish.kinds == EVERY_KIND and shot.wish.number is None else " (filtered)"
+    narrowed = "" if shot.wish.events == EVERYTHING else " (filtered)"
     return f"Events {events.place:,}/{events.total:,}{narrowed}"
 
 

@@ -8,13 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hostvm.lguest_regs import REGS_ORDER
-from hostvm.memory_map import guest_regs_page
-from hostvm.x86 import PAGE_SIZE, Eflags
-from replay.look import MachineSpace
+from hostvm.x86 import Eflags
+from replay.look import GuestSpace
 from replay.places import Place
 from replay.provenance import SharedField
-from tui.panes.pane import NOTHING, Pane, Target, View, index_in, listing, mark, note, style_if
+from tui.panes.pane import (
+    NOTHING,
+    Pane,
+    Target,
+    View,
+    index_in,
+    listing,
+    mark,
+    note,
+    saved_register,
+    style_if,
+)
 from tui.panes.registers import flags
 from tui.text import Line, clean
 from tui.values import Slot, Snapshot, TrapFrame, Word
@@ -54,7 +63,8 @@ def _shared_target(shot: Snapshot, key: int) -> Target:
     name = "time" if word.name == "time_ns" else word.name
     is_code = word.name.startswith("noirq")
     place = SharedField(name, shot.position.guest)
-    return Target(place, word.value if is_code else None, text=word.name)
+    code = word.value if is_code else None
+    return Target(place, code, text=word.name, words=f"field {name}", value=word.value)
 
 
 SHARED = Pane(
@@ -142,11 +152,10 @@ def _frame(frame: TrapFrame) -> Line:
 def _saved_target(shot: Snapshot, key: int) -> Target:
     if key < len(shot.frames):
         frame = shot.frames[key]
-        return Target(Place(frame.at, 12), frame.eip, frame.at, text=f"frame at {frame.at:08x}")
+        place = Place(frame.at, 12, GuestSpace(shot.position.guest))
+        return Target(place, frame.eip, frame.at, text=f"frame at {frame.at:08x}")
     word = shot.saved[key - len(shot.frames)]
-    # The order in memory is that of the list, which is the same in all generations that the Host carries out.
-    at = guest_regs_page(shot.position.guest) + PAGE_SIZE - 4 * len(REGS_ORDER)
-    place = Place(at + 4 * REGS_ORDER.index(word.name), 4, MachineSpace())
+    place = saved_register(shot.position.guest, word.name)
     return Target(place, word.value if word.name == "eip" else None, text=f"saved {word.name}")
 
 

@@ -33,7 +33,8 @@ def _title(shot: Snapshot) -> str:
     present = sum(gate_present(gate.hi) for gate in shot.gates)
     changed = len(shot.changed.vectors)
     since = f" since {shot.changed.since}" if shot.changed.since else ""
-    return f"IDT {present} gates" + (f", {changed} changed{since}" if changed else "")
+    away = f" of guest {shot.position.guest}" if shot.away else ""
+    return f"IDT {present} gates{away}" + (f", {changed} changed{since}" if changed else "")
 
 
 def _keys(shot: Snapshot) -> Sequence[int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from replay.look import CURRENT, GuestPhysicalSpace, GuestSpace, MachineSpace, Space
+from replay.look import GuestPhysicalSpace, GuestSpace, MachineSpace, Space
 from replay.places import Place
 from tui.panes.pane import Pane, Target, View, index_in, listing, mark, note, style_if
 from tui.text import Fragment, Line, clean, over, printable
@@ -30,7 +30,7 @@ def _space(shot: Snapshot) -> Space:
         case "machine":
             return MachineSpace()
         case _:
-            return CURRENT
+            return shot.space
 
 
 def draw_memory(shot: Snapshot, width: int, height: int, view: View) -> list[Line]:
@@ -73,7 +73,15 @@ def _memory_target(shot: Snapshot, key: int) -> Target:
     offset = key - shot.memory.address
     word = shot.memory.data[offset : offset + 4]
     value = int.from_bytes(word, "little") if len(word) == 4 else None
-    return Target(Place(key, 1, _space(shot)), value, value, text=f"byte at {key:08x}")
+    space = "" if shot.memory.space == "current" else f"{shot.memory.space} "
+    return Target(
+        Place(key, 1, _space(shot)),
+        value,
+        value,
+        text=f"byte at {key:08x}",
+        words=f"{space}byte[{key:#x}]",
+        value=word[0] if word else None,
+    )
 
 
 MEMORY = Pane(
@@ -132,7 +140,8 @@ def _stack_keys(shot: Snapshot) -> Sequence[int]:
 def _stack_target(shot: Snapshot, key: int) -> Target:
     offset = key - shot.stack.address
     value = int.from_bytes(shot.stack.data[offset : offset + 4], "little")
-    return Target(Place(key, 4), value, value, text=f"word at {key:08x}")
+    name, words = f"word at {key:08x}", f"word[{key:#x}]"
+    return Target(Place(key, 4, shot.space), value, value, text=name, words=words, value=value)
 
 
 STACK = Pane(

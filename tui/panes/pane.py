@@ -10,6 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from hostvm.lguest_regs import REGS_ORDER
+from hostvm.memory_map import guest_regs_page
+from hostvm.x86 import PAGE_SIZE
+from replay.look import MachineSpace
+from replay.places import Place
 from replay.provenance import Location
 from tui.text import EMPTY, Line, block, over
 from tui.theme import UNICODE, Glyphs
@@ -30,7 +35,7 @@ class Target:
     """What can be done with what is selected.
 
     `location`: ask who wrote it. `code`: break there or look at it. `data`: show as memory. `tick`: go there. `irq`:
-    ask why it is not delivered. `follow`: what Enter does, as the name of one of these.
+    ask why it is not delivered. `words`: what `:set` calls it, and `value` what it is now.
     """
 
     location: Location | None = None
@@ -39,6 +44,8 @@ class Target:
     tick: int | None = None
     irq: int | None = None
     text: str = ""
+    words: str = ""
+    value: int | None = None
 
 
 NOTHING = Target()
@@ -98,6 +105,15 @@ def listing(
     return lines
 
 
+def saved_register(guest: int, name: str) -> Place:
+    """Where the Switcher saves a register of a Guest.
+
+    The order in memory is that of the list, which is the same in all generations that the Host carries out.
+    """
+    begin = guest_regs_page(guest) + PAGE_SIZE - 4 * len(REGS_ORDER)
+    return Place(begin + 4 * REGS_ORDER.index(name), 4, MachineSpace())
+
+
 def index_in(keys: Sequence[int], key: int | None) -> int | None:
     """Where a key is among the keys."""
     return None if key is None or key not in keys else keys.index(key)
@@ -127,5 +143,6 @@ __all__ = [
     "listing",
     "mark",
     "note",
+    "saved_register",
     "style_if",
 ]

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hostvm.cpu_state import CpuState
+from hostvm.lguest_regs import REGS_ORDER
 from hostvm.x86 import Cr0, Cr4, Eflags
-from replay.provenance import Register
+from replay.provenance import Location, Register
 from tui.changes import CONTROL, GENERAL, SEGMENTS, TABLES, values_of
-from tui.panes.pane import Pane, Target, View, mark
+from tui.panes.pane import Pane, Target, View, mark, saved_register
 from tui.text import Fragment, Line, block, over, wrapped
 from tui.values import Snapshot
 
@@ -82,11 +83,22 @@ def _scrolled(lines: list[Line], chosen: str, height: int) -> list[Line]:
 def _target(shot: Snapshot, key: int) -> Target:
     name = ORDER[key]
     value = values_of(shot.cpu)[name]
-    place = None if name in _NO_LOCATION else Register(name)
-    is_address = name in (*GENERAL, "eip")
-    return Target(place, value if is_address else None, value if is_address else None, text=name)
+    address = value if name in (*GENERAL, "eip") else None
+    location = _location(shot, name)
+    return Target(location, address, address, text=name, words=f"${name}", value=value)
 
 
-PANE = Pane("registers", lambda _: "Registers", draw, _keys, texts=lambda _: ORDER, target=_target)
+def _location(shot: Snapshot, name: str) -> Location | None:
+    if shot.away:
+        return saved_register(shot.position.guest, name) if name in REGS_ORDER else None
+    return None if name in _NO_LOCATION else Register(name)
+
+
+def _title(shot: Snapshot) -> str:
+    here = shot.position
+    return f"Registers of guest {here.guest}, saved" if shot.away else "Registers"
+
+
+PANE = Pane("registers", _title, draw, _keys, texts=lambda _: ORDER, target=_target)
 
 __all__ = ["ORDER", "PANE", "draw", "flags"]

@@ -39,10 +39,10 @@ def _when(here: Position, busy: str) -> Line:
     ]
     if busy:
         words.insert(0, ("class:warn", busy))
-    if here.guests > 1:
-        words.append(("", f"guest {here.guest}"))
     if here.branch:
-        words.append(("class:warn", f"[branch {here.branch}]"))
+        words.insert(1, ("class:warn", f"[branch at {here.branch}]"))
+    if here.guests > 1:
+        words.append(_guest(here))
     if here.next_is:
         words.append(("class:warn", f"next: {here.next_is}"))
     if here.ended:
@@ -56,6 +56,7 @@ def _what(here: Position) -> Line:
         (style, f"{world} r{here.ring}"),
         ("", f"{here.eip:08x} {clean(here.symbol)}".rstrip()[:34]),
         ("", f"cr3 {here.cr3:08x}"),
+        *_whose(here),
         _flag("IF", here.virtual_if),
         ("", f"real {int(here.real_if)}"),
         ("class:warn" if here.pending else "", f"pending {numbers(here.pending)}"),
@@ -65,6 +66,18 @@ def _what(here: Position) -> Line:
     if here.halted:
         words.append(("class:warn", "HALTED"))
     return _spaced(words)
+
+
+def _guest(here: Position) -> Fragment:
+    """Which Guest the panes show, of how many; where another one has the processor, that too."""
+    away = f", {here.runs} runs" if here.runs != here.guest else ""
+    kept = f" (kept{away})" if here.kept else ""
+    return ("class:warn" if away else "", f"guest {here.guest} of 0-{here.guests - 1}{kept}")
+
+
+def _whose(here: Position) -> list[Fragment]:
+    """A word before what is the shown Guest's and not the processor's."""
+    return [("class:warn", f"guest {here.guest}:")] if here.runs != here.guest else []
 
 
 def _flag(name: str, value: bool | None) -> Fragment:

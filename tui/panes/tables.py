@@ -82,7 +82,9 @@ def _target(shot: Snapshot, key: int) -> Target:
     guest = shot.position.guest
     if entry.level == "table":
         kind = ShadowEntry if is_shadow else GuestEntry
-        return Target(kind(shot.walk.address, guest), text=text)
+        words = f"{'spte' if is_shadow else 'pte'} {shot.walk.address:#x}"
+        value = entry.shadow if is_shadow else entry.guest
+        return Target(kind(shot.walk.address, guest), text=text, words=words, value=value)
     space = MachineSpace() if is_shadow else GuestPhysicalSpace(guest)
     return Target(Place(at, 4, space), text=text)
 
