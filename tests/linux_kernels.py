@@ -29,6 +29,9 @@ _DIRECTORY, _DEVICE, _PROGRAM = 0o040755, 0o020600, 0o100755
 _LOAD_ADDRESS = 0x08048000
 _HEADERS = 52 + 32
 _WRITE, _FORK, _EXIT, _WAIT, _SYNC, _REBOOT = 4, 2, 1, 7, 36, 88
+_OPEN, _SEEK = 5, 19
+_READ_AND_WRITE, _FIRST_FREE = 2, 3
+_MEMORY = b"/dev/mem\0"
 _REBOOT_MAGIC, _REBOOT_MAGIC_2 = 0xFEE1DEAD, 672274793
 
 
@@ -40,6 +43,14 @@ class Ending(IntEnum):
 
 
 GREETING = b"user space: it works\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Poke:
+    """A word that the tests' own user space writes over one of the kernel's, by its physical address."""
+
+    address: int
+    value: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +70,14 @@ class LinuxBoot:
         """What the Guest is told."""
         return f"{CONSOLE} {self.append}".strip()
 
-    def initrd(self, folder: Path, ending: Ending = Ending.POWEROFF) -> Path:
+    def initrd(
+        self, folder: Path, ending: Ending = Ending.POWEROFF, poke: Poke | None = None
+    ) -> Path:
         """The user space as a file; the tests' own is made in `folder`."""
-        if self.user_space is not None and ending is Ending.POWEROFF:
+        if self.user_space is not None and ending is Ending.POWEROFF and poke is None:
             return self.user_space
         path = folder / f"initramfs-{ending.name}.gz"
-        path.write_bytes(gzip.compress(small_user_space(ending)))
+        path.write_bytes(gzip.compress(small_user_space(ending, poke)))
         return path
 
 
@@ -110,15 +123,16 @@ def _kernels(files: list[Path]) -> dict[str, dict[str, Path]]:
     return found
 
 
-# A user space of 300 bytes: /init prints, has three children that do the same, and ends.
+# A user space of 300 bytes: /init prints, computes, has three children that print as well, and ends.
 
 
-def small_user_space(ending: Ending) -> bytes:
+def small_user_space(ending: Ending, poke: Poke | None = None) -> bytes:
     """An archive with /init, which needs nothing but a kernel for the i386, and the console that it prints to."""
     entries = (
         _entry("dev", _DIRECTORY),
         _entry("dev/console", _DEVICE, device=(5, 1)),
-        _entry("init", _PROGRAM, _elf(_program(ending))),
+        _entry("dev/mem", _DEVICE, device=(1, 1)),
+        _entry("init", _PROGRAM, _elf(_program(ending, poke), poke)),
         _entry("TRAILER!!!", 0),
     )
     return b"".join(entries)
@@ -142,25 +156,49 @@ def _call(number: int, *arguments: int) -> bytes:
     return code + b"\xcd\x80"
 
 
-def _program(ending: Ending) -> bytes:
+def _poke(poke: Poke | None) -> bytes:
+    """Write a word of the data behind the greeting to /dev/mem."""
+    if poke is None:
+        return b""
+    path = _LOAD_ADDRESS + _HEADERS + len(GREETING)
+    return (
+        _call(_OPEN, path, _READ_AND_WRITE)
+        + _call(_SEEK, _FIRST_FREE, poke.address, 0)
+        + _call(_WRITE, _FIRST_FREE, path + len(_MEMORY), 4)
+    )
+
+
+def _program(ending: Ending, poke: Poke | None) -> bytes:
     text = _LOAD_ADDRESS + _HEADERS
     say = _call(_WRITE, 1, text, len(GREETING))
     child = say + _call(_EXIT, 0)
     # Test eax; in the parent, which has the child's number there, jump over what the child does.
     fork = _call(_FORK) + b"\x85\xc0\x75" + bytes((len(child),)) + child
     wait = _call(_WAIT, 0xFFFFFFFF, 0, 0)
-    end = _call(_SYNC) + _call(_REBOOT, _REBOOT_MAGIC, _REBOOT_MAGIC_2, ending, 0)
-    return say + 3 * (fork + wait) + end + b"\xeb\xfe"
+    end = _poke(poke) + _call(_SYNC) + _call(_REBOOT, _REBOOT_MAGIC, _REBOOT_MAGIC_2, ending, 0)
+    # loop: five million times, for a timer interrupt or two in user space.
+    compute = b"\xb9" + struct.pack("<I", 5_000_000) + b"\xe2\xfe"
+    return say + compute + 3 * (fork + wait) + end + b"\xeb\xfe"
 
 
-def _elf(code: bytes) -> bytes:
-    body = GREETING + code
+def _elf(code: bytes, poke: Poke | None) -> bytes:
+    data = GREETING + _MEMORY + struct.pack("<I", poke.value if poke else 0)
+    body = data + code
     size = _HEADERS + len(body)
-    entry = _LOAD_ADDRESS + _HEADERS + len(GREETING)
+    entry = _LOAD_ADDRESS + _HEADERS + len(data)
     rest = (2, 3, 1, entry, 52, 0, 0, 52, 32, 1, 40, 0, 0)
     ident = b"\x7fELF\1\1\1" + bytes(9)
     load = struct.pack("<8I", 1, 0, _LOAD_ADDRESS, _LOAD_ADDRESS, size, size, 5, 4096)
     return ident + struct.pack("<HHIIIIIHHHHHH", *rest) + load + body
 
 
-__all__ = ["GREETING", "NOT_SET", "VARIABLE", "Ending", "LinuxBoot", "boots", "small_user_space"]
+__all__ = [
+    "GREETING",
+    "NOT_SET",
+    "VARIABLE",
+    "Ending",
+    "LinuxBoot",
+    "Poke",
+    "boots",
+    "small_user_space",
+]

@@ -72,7 +72,7 @@ def test_the_small_user_space_is_an_archive_that_others_can_read(ending: Ending)
     archive = small_user_space(ending)
     assert GREETING in archive
     done = subprocess.run(["cpio", "-t"], input=archive, capture_output=True, check=True)
-    assert done.stdout.split() == [b"dev", b"dev/console", b"init"]
+    assert done.stdout.split() == [b"dev", b"dev/console", b"dev/mem", b"init"]
 
 
 def test_what_differs_by_nature_is_left_out() -> None:

@@ -29,7 +29,8 @@ def go(words: str) -> None:
     """Have the stub go somewhere, and gdb with it."""
     name, _, rest = words.partition(" ")
     said = ask(name + " --announce " + rest)
-    if not said.startswith("tick "):
+    # What a long way reported of its progress stands before the arrival.
+    if not any(line.startswith("tick ") for line in said.splitlines()):
         raise gdb.GdbError(said.strip())
     was_quiet = gdb.parameter(_QUIET)
     gdb.execute(f"set {_QUIET} on")

@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.timeout(1800), pytest.mark.slow]
 
 BOOTS = boots()
 KERNELS = tuple({boot.kernel: boot for boot in BOOTS}.values())
-REPLAYS = 10
+REPLAYS = 20
 PATIENCE = 900.0
 
 each_boot = pytest.mark.parametrize("boot", BOOTS, ids=lambda boot: boot.name)
