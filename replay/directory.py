@@ -196,8 +196,8 @@ def pack_index(directory: Directory) -> bytes:
     return bytes(raw)
 
 
-def unpack_index(raw: bytes, start: int, end: int, place: Place) -> Directory:
-    """Undo pack_index for a body that lies between two offsets.
+def unpack_index(raw: bytes, start: int | None, end: int | None, place: Place) -> Directory:
+    """Undo pack_index for a body that lies between two offsets, where these are known.
 
     Raises: TraceFormatError when the rows are malformed or do not describe such a body.
     """
@@ -207,7 +207,7 @@ def unpack_index(raw: bytes, start: int, end: int, place: Place) -> Directory:
         for row in rows:
             header, kinds = _header_of(row, directory)
             directory.add(header, kinds)
-        if len(directory) != chunks or directory.end != end:
+        if len(directory) != chunks or directory.end != (directory.end if end is None else end):
             raise Misfit(
                 f"{len(directory)} chunks up to {directory.end:#x}, not {chunks} up to {end:#x}"
             )
@@ -216,15 +216,15 @@ def unpack_index(raw: bytes, start: int, end: int, place: Place) -> Directory:
     return directory
 
 
-def _directory_of(row: Row, start: int) -> tuple[Directory, int]:
+def _directory_of(row: Row, start: int | None) -> tuple[Directory, int]:
     if len(row) != 3:
         raise Misfit("no head")
     offset, sequence, chunks = map(number(_MAX_OFFSET), row)
-    if offset != start:
+    if start is not None and offset != start:
         raise Misfit(f"the body begins at {start:#x}, not at {offset:#x}")
     if sequence >= 1 << 32 or chunks > MAX_CHUNKS:
         raise Misfit(f"{chunks} chunks from number {sequence} on")
-    return Directory(start, sequence), chunks
+    return Directory(offset, sequence), chunks
 
 
 def _header_of(row: Row, directory: Directory) -> tuple[ChunkHeader, dict[int, int]]:

@@ -192,7 +192,7 @@ class TraceReader:
     """
 
     def __init__(self, path: str | PathLike[str], *, salvage: bool = False) -> None:
-        self.path = _existing(Path(path))
+        self.path = existing_path(Path(path))
         self._file = TraceInput(self.path)
         opened = False
         try:
@@ -404,9 +404,10 @@ def _count(events: Iterator[Event]) -> dict[int, int]:
     return dict(Counter(kinds[type(event)] for event in events))
 
 
-def _existing(path: Path) -> Path:
+def existing_path(path: Path) -> Path:
+    """The trace of this name, or, where there is none, the one that is to have it when it is whole."""
     incomplete = incomplete_path(path)
     return incomplete if not path.exists() and incomplete.exists() else path
 
 
-__all__ = ["Checkpoint", "Keep", "LogWriter", "TraceReader"]
+__all__ = ["Checkpoint", "Keep", "LogWriter", "TraceReader", "existing_path"]

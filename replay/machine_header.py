@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from pathlib import Path
+from typing import Protocol
 
 from hostvm.cpu import ENGINE_VERSION
 from hostvm.cpuid import MODEL_NAME
@@ -20,7 +22,6 @@ from hostvm.machine import MachineConfig
 from hostvm.quirks import Quirk, corrected_names, quirks_without
 from hostvm.x87_fingerprint import MATHS
 from replay.errors import ReplayError, TraceFormatError, one_line
-from replay.log import TraceReader
 from replay.trace_header import (
     MAX_NAME,
     NEEDS_DIGESTS,
@@ -124,7 +125,25 @@ def _needs(config: MachineConfig) -> Iterator[str]:
         yield NEEDS_RESTARTS
 
 
-def machine_of(reader: TraceReader) -> MachineConfig:
+class Recording(Protocol):
+    """What there must be of a trace to build its machine."""
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        ...
+
+    @property
+    def header(self) -> TraceHeader:
+        """Its header."""
+        ...
+
+    def image(self, name: str) -> bytes:
+        """An embedded file. Raises TraceError."""
+        ...
+
+
+def machine_of(reader: Recording) -> MachineConfig:
     """Tell how to build the machine that a trace was recorded on.
 
     Raises: TraceMismatch when this program cannot be that machine; TraceError for damaged images.
@@ -161,7 +180,7 @@ def _check(path: str, header: TraceHeader) -> None:
             raise TraceMismatch(path, what, recorded, here)
 
 
-def _guest(reader: TraceReader, setup: GuestSetup) -> GuestConfig:
+def _guest(reader: Recording, setup: GuestSetup) -> GuestConfig:
     return GuestConfig(
         kernel=reader.image(setup.kernel) if setup.kernel else b"",
         command_line=setup.command_line,
@@ -173,4 +192,4 @@ def _guest(reader: TraceReader, setup: GuestSetup) -> GuestConfig:
     )
 
 
-__all__ = ["Origin", "TraceMismatch", "header_of", "machine_of"]
+__all__ = ["Origin", "Recording", "TraceMismatch", "header_of", "machine_of"]

@@ -29,7 +29,7 @@ from hostvm.world import DEVICE_VECTOR, NMI_VECTOR, TIMER_VECTOR, Completion, Re
 from replay.checkpoints import state_of
 from replay.describe import event_to_text
 from replay.directory import Entry
-from replay.errors import Divergence, TraceTruncated
+from replay.errors import Divergence, Place, TraceTruncated
 from replay.event_store import UNASKED, EventCursor, Unasked
 from replay.events import (
     ClockReading,
@@ -43,7 +43,7 @@ from replay.events import (
     StateDigest,
     TscReading,
 )
-from replay.log import TraceReader
+from replay.log import Checkpoint, TraceReader
 from replay.machine_header import machine_of
 from replay.slices import run_in_slices
 from replay.trace_header import TraceEnd
@@ -260,6 +260,21 @@ class Verified:
     torn: TraceTruncated | None
 
 
+def machine_at(
+    config: MachineConfig, first: Checkpoint | None, world: ReplayWorld, place: Place
+) -> Machine:
+    """A machine at power-on, or in the state `first`, which is from `place`; `world` answers from there on."""
+    if first is None:
+        machine = Machine(config, world)
+    else:
+        # What a machine asks at power-on is not in this part of the history.
+        machine = Machine(config, VirtualWorld())
+        machine.restore(state_of(first, machine, place.path, place.offset))
+        machine.world = world
+    machine.make_edits()
+    return machine
+
+
 @dataclass(frozen=True, slots=True)
 class Start:
     """What a replay of a trace starts from: power-on, or the checkpoint `entry`. `torn`: how the trace breaks off."""
@@ -272,17 +287,10 @@ class Start:
     def machine(self, world: ReplayWorld) -> Machine:
         """The machine at its start; `world` answers from there on."""
         if self.entry is None:
-            machine = Machine(self.config, world)
-            machine.make_edits()
-            return machine
-        # What a machine asks at power-on is not in this part of the history.
-        machine = Machine(self.config, VirtualWorld())
-        checkpoint = self.reader.read_checkpoint(self.entry)
-        path = str(self.reader.path)
-        machine.restore(state_of(checkpoint, machine, path, self.entry.offset))
-        machine.world = world
-        machine.make_edits()
-        return machine
+            return machine_at(self.config, None, world, Place(str(self.reader.path), 0))
+        first = self.reader.read_checkpoint(self.entry)
+        place = Place(str(self.reader.path), self.entry.offset)
+        return machine_at(self.config, first, world, place)
 
     @property
     def end_tick(self) -> Tick:
@@ -359,4 +367,4 @@ def _tear(reader: TraceReader) -> TraceTruncated | None:
     return TraceTruncated(reader.path, reader.torn_at or 0, text)
 
 
-__all__ = ["ReplayWorld", "Session", "Start", "Verified", "start_of"]
+__all__ = ["ReplayWorld", "Session", "Start", "Verified", "machine_at", "start_of"]

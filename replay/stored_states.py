@@ -26,7 +26,7 @@ from __future__ import annotations
 import struct
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 
@@ -40,7 +40,7 @@ from replay.codec import MAX_TICK
 from replay.directory import Entry
 from replay.errors import Place, TraceError, TraceFormatError
 from replay.event_store import EventStore, Position
-from replay.events import DebuggerWrite
+from replay.events import DebuggerWrite, Event
 from replay.log import Checkpoint, TraceReader
 from replay.trace_header import TraceEnd
 from replay.wire import RowPacker, unpack_map, unpack_rows
@@ -117,17 +117,22 @@ def place_in_log(row: Row, store: EventStore, end: TraceEnd | None) -> Position 
     if end is not None and row.tick == end.tick:
         return store.position_of(len(store)) if row.digest == end.digest else None
     here = store.position_at(row.tick)
-    events = tuple(store.events_at(row.tick))
+    past = behind_digest(row, store.events_at(row.tick))
+    return None if past is None else store.position_of(store.ordinal_of(here) + past)
+
+
+def behind_digest(row: Row, its_events: Iterable[Event]) -> int | None:
+    """How many of the events of its tick are past in this state; None if the digest among them is another one."""
+    events = tuple(its_events)
     if any(isinstance(event, DebuggerWrite) for event in events):
         # The log has the digest of before.
         return None
-    for event in events:
-        here = store.position_of(store.ordinal_of(here) + 1)
+    for past, event in enumerate(events, 1):
         if isinstance(event, StateDigest):
             registers = row.digest[:REGISTER_DIGEST_SIZE]
             memory = row.digest[REGISTER_DIGEST_SIZE:]
             agrees = event.registers == registers and event.memory in (b"", memory)
-            return here if agrees else None
+            return past if agrees else None
     return None
 
 
@@ -269,6 +274,7 @@ __all__ = [
     "Row",
     "StoredStates",
     "Wish",
+    "behind_digest",
     "pack_states",
     "place_in_log",
     "unpack_states",
