@@ -25,7 +25,7 @@ from hostvm.edits import Edit
 from hostvm.machine import Machine, MachineConfig
 from hostvm.observations import Observation
 from hostvm.units import Nanoseconds, Tick
-from hostvm.world import DEVICE_VECTOR, NMI_VECTOR, TIMER_VECTOR, Completion, Request
+from hostvm.world import DEVICE_VECTOR, NMI_VECTOR, TIMER_VECTOR, Completion, Request, World
 from replay.checkpoints import state_of
 from replay.describe import event_to_text
 from replay.directory import Entry
@@ -261,7 +261,7 @@ class Verified:
 
 
 def machine_at(
-    config: MachineConfig, first: Checkpoint | None, world: ReplayWorld, place: Place
+    config: MachineConfig, first: Checkpoint | None, world: World, place: Place
 ) -> Machine:
     """A machine at power-on, or in the state `first`, which is from `place`; `world` answers from there on."""
     if first is None:
