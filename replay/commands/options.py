@@ -41,18 +41,19 @@ def as_corrected(
     return corrected_names(quirks_without(name for name in said if said[name] == "correct"))
 
 
-def new_trace(command: Callable[..., None]) -> Callable[..., None]:
-    """The options of commands that make a trace of another one."""
-    for option in (
-        click.option("--force", is_flag=True, help="Replace what has that name."),
-        click.option("-o", "--output", metavar="FILE", required=True, help="The trace to be made."),
-    ):
-        command = option(command)
-    return command
+_Command: TypeAlias = Callable[..., None]
 
 
+def _made(what: str) -> Callable[[_Command], _Command]:
+    force = click.option("--force", is_flag=True, help="Replace what has that name.")
+    output = click.option("-o", "--output", metavar="FILE", required=True, help=what)
+    return lambda command: output(force(command))
+
+
+new_trace = _made("The trace to be made.")
+new_page = _made("The page to be made.")
 as_count = _parsed_by(parse_count)
 as_memory = _parsed_by(parse_memory)
 as_keep = _parsed_by(parse_keep)
 
-__all__ = ["as_corrected", "as_count", "as_keep", "as_memory", "new_trace"]
+__all__ = ["as_corrected", "as_count", "as_keep", "as_memory", "new_page", "new_trace"]
