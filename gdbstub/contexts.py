@@ -24,17 +24,13 @@ from gdbstub.target import RegisterSet
 from hostvm.launched_guest import LaunchedGuest
 from hostvm.lguest_regs import REGS_ORDER
 from hostvm.memory_map import (
-    CPU_PAGES,
     HOST_AREA,
     HOST_BASE,
     HOST_MAPPED_SIZE,
     HOST_PGDIR,
-    LGUEST_PAGES,
-    LGUEST_STATE,
     SWITCHER_BASE,
 )
 from hostvm.paging import AddressSpace, peek_bytes
-from hostvm.switcher import PAGES
 from replay.look import GuestSpace, Look, World
 
 HOST_THREAD = 1
@@ -135,7 +131,8 @@ class Contexts:
 
     def _host(self) -> Mapping[str, int]:
         memory = self._look.machine.memory
-        stack = memory.read_u32(CPU_PAGES + PAGES.host_sp)
+        place = self._look.guest.place
+        stack = memory.read_u32(place.cpu_pages + place.layout.host_sp)
         if not HOST_BASE <= stack < HOST_BASE + HOST_MAPPED_SIZE - 4 * len(_HOST_FRAME):
             return {}
         frame = memory.read(stack - HOST_BASE + HOST_AREA, 4 * len(_HOST_FRAME))
@@ -152,8 +149,9 @@ class Contexts:
             name: getattr(guest.regs, name) for name in REGS_ORDER if name not in _NO_REGISTERS
         }
         esp = self._look.machine.cpu.state().regs[_IN_CPU["esp"]]
-        if guest is self._look.guest and LGUEST_PAGES < esp <= LGUEST_STATE:
-            saved_from = guest.regs.page + (esp - LGUEST_PAGES)
+        place = guest.place
+        if guest is self._look.guest and place.lguest_pages < esp <= place.lguest_state:
+            saved_from = guest.regs.page + (esp - place.lguest_pages)
             regs = self._look.cpu.regs
             for name, at in _IN_CPU.items():
                 if name != "esp" and guest.regs.addresses[name] < saved_from:

@@ -20,7 +20,7 @@ from enum import Enum
 from typing import TypeAlias
 
 # What we promise to take and to send in one packet, framing included; told to the peer as PacketSize.
-PACKET_SIZE = 0x20000
+PACKET_SIZE = 0x100000
 
 INTERRUPT = 0x03
 _ESCAPE = 0x7D
@@ -28,9 +28,14 @@ _ESCAPED = re.compile(rb"}(.)", re.DOTALL)
 _MUST_ESCAPE = re.compile(rb"[#$}*]")
 _START = ord("$")
 _END = ord("#")
-# Runs occur in memory and in unknown registers. Looking for others, or for few, costs more than it saves.
-_RUNS = tuple((bytes((c,)) * 4, re.compile(rb"%c{4,}" % c)) for c in b"0fx")
-_WORTH_WHILE = 64
+# Runs occur in memory, in hexadecimal or not, and in unknown registers. Shortening one takes us as long as it takes GDB
+# to read some thirty characters; from a pipe GDB is far slower, but then it is the long runs that matter.
+_SHORTEST_RUN = 32
+_RUNS = tuple(
+    (bytes((c,)) * _SHORTEST_RUN, re.compile(re.escape(bytes((c,))) + rb"{%d,}" % _SHORTEST_RUN))
+    for c in b"0fx\x00\xff"
+)
+_WORTH_WHILE = 1024
 _LONGEST_RUN = 98
 _RUN_BIAS = 29
 

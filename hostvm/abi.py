@@ -2,8 +2,7 @@
 
 lguest never promised a stable interface; Guest and Host came from one tree. So each generation is one value here, and
 the rest of hostvm asks it instead of comparing versions. Where a field names a behaviour, the module that implements
-it says what the behaviour is. Generations that the Host does not carry out completely are described all the same, with
-`refused` saying why; `generation` does not hand them out.
+it says what the behaviour is.
 
 Source: lguest in Linux 2.6.23 to 4.0 (drivers/lguest, arch/x86/lguest, include/linux/lguest*.h). Read next:
 lguest_data.py for the shared page's layouts, quirks.py for bugs that all generations share.
@@ -78,10 +77,12 @@ class Translation(Enum):
 class DevicePage(Enum):
     """What the Launcher's page of devices is like, and when a driver tells of its status.
 
-    Older descriptors are of another kind (2.6.24) or none (2.6.23). See devices/bus.py for the other three.
+    LGUEST_BUS is 2.6.23's, from before virtio (devices/lguest_bus.py); the descriptors of CONFIG_LIST, 2.6.24's, are of
+    another kind. See devices/bus.py for the other three.
     """
 
-    OLDER = auto()
+    LGUEST_BUS = auto()
+    CONFIG_LIST = auto()
     EVERY_STATUS = auto()
     DRIVER_OK = auto()
     FEATURES_FINAL = auto()
@@ -95,8 +96,9 @@ class Abi:
     order; word i of a ring slot is argument `slot_order[i]`. `forbidden_gpte` are flags that a Guest's page table
     entry must not have. `vmcall`: that instruction is taken for a hypercall (vmcall.py). `checks_switcher_first`:
     addresses in the Switcher's range are turned down before any table is looked at. `checks_directory_always`: a
-    Guest's directory entry is vetted at each fault, not only when the shadow has none. `vmi`: the kernel is for a PC
-    and has hook points, which the Host fills (vmi.py).
+    Guest's directory entry is vetted at each fault, not only when the shadow has none. `idt_entries` gates are kept;
+    one for a vector beyond them kills, or with `syscall_gate_apart` is ignored, but for the system call's.
+    `vmi`: the kernel is for a PC and has hook points, which the Host fills (vmi.py).
     """
 
     name: str
@@ -109,6 +111,7 @@ class Abi:
     translation: Translation
     null_pointer: str
     cpuid_1_edx_mask: int
+    first_call: str = "INIT"
     cpuid_1_ecx_mask: int = 0x2201
     cpuid_1_edx_set: int = 0x2000
     vmcall: bool = False
@@ -122,6 +125,7 @@ class Abi:
     checks_switcher_first: bool = False
     checks_directory_always: bool = False
     idt_entries: int = 256
+    syscall_gate_apart: bool = False
     never_direct: frozenset[int] = frozenset({6, 7, 13, 14, 31})
     default_gate_keeps_dpl: bool = True
     port_skip_asks_ring: bool = True
@@ -129,12 +133,16 @@ class Abi:
     port_skip_knows_cli: bool = True
     device_page: DevicePage = DevicePage.FEATURES_FINAL
     vmi: bool = False
-    refused: str = ""
 
     @property
     def reserve_mem(self) -> int:
         """Bytes at the top of the address space that the Guest must leave alone."""
         return 2**32 - self.switcher_address
+
+    @property
+    def has_old_switcher(self) -> bool:
+        """Whether its Switcher is the one of 2.6.23."""
+        return self.regs_order is _REGISTERS_2_6_23
 
 
 _REGISTERS = (
@@ -182,7 +190,7 @@ _2_6_24 = Abi(
     default_gate_keeps_dpl=False,
     port_read_by_width=False,
     port_skip_knows_cli=False,
-    device_page=DevicePage.OLDER,
+    device_page=DevicePage.CONFIG_LIST,
 )
 _2_6_23 = replace(
     _2_6_24,
@@ -198,9 +206,11 @@ _2_6_23 = replace(
     ring_drained_at_every_exit=True,
     word_kill_names_length=False,
     guest_pa_walks=False,
-    idt_entries=49,
+    first_call="LGUEST_INIT",
+    idt_entries=64,
+    syscall_gate_apart=True,
     port_skip_asks_ring=False,
-    refused="its devices are an lguest bus with DMA hypercalls, which this Host does not have",
+    device_page=DevicePage.LGUEST_BUS,
 )
 _2_6_27 = replace(
     _2_6_24,
@@ -283,16 +293,12 @@ DEFAULT_GENERATION = "3.2"
 def generation(name: str) -> Abi:
     """The generation called `name`.
 
-    Raises ConfigurationError for one that does not exist or that the Host does not carry out.
+    Raises ConfigurationError for one that does not exist.
     """
     abi = GENERATIONS.get(name)
-    known = ", ".join(each.name for each in GENERATIONS.values() if not each.refused)
     if abi is None:
+        known = ", ".join(GENERATIONS)
         raise ConfigurationError(f"no lguest generation {name!r}; there are {known}")
-    if abi.refused:
-        raise ConfigurationError(
-            f"lguest {name} is not supported: {abi.refused}; there are {known}"
-        )
     return abi
 
 

@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hostvm.memory_map import (
-    CPU_PAGES,
     HOST_AREA,
+    OLD_CPU_PAGES,
     guest_regs_page,
     guest_switcher_page_table,
 )
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 _P_AND_D = int(Pte.P | Pte.D)
 _NOT_D = np.uint32(0xFFFFFFFF & ~int(Pte.D))
-_HOST_PAGES = frozenset(range(HOST_AREA >> PAGE_SHIFT, (CPU_PAGES >> PAGE_SHIFT) + 2))
+_HOST_PAGES = frozenset(range(HOST_AREA >> PAGE_SHIFT, (OLD_CPU_PAGES >> PAGE_SHIFT) + 2))
 
 
 def _whole_slice(guest: LaunchedGuest) -> range:

@@ -177,12 +177,12 @@ def _with_st(state: CpuState, number: int, data: bytes) -> CpuState:
 def places(machine: Machine, edit: Edit) -> list[tuple[int, int]] | None:
     """Host-physical address and number of bytes of each part; None if any of it is nowhere."""
     guest = machine.guests[edit.guest]
-    found = []
+    found: list[tuple[int, int]] = []
     for address, count in _pieces(edit.address, len(edit.data)):
         physical = address if edit.target == Target.PHYSICAL else guest_physical(guest, address)
         if physical is None or physical + count > guest.loaded.pfn_limit * PAGE_SIZE:
             return None
-        found.append((guest.base + physical, count))
+        found.append((guest.guest_memory.host_address(physical), count))
     return found
 
 

@@ -48,9 +48,15 @@ def load_guest_idt_entry(guest: Lguest, vector: int, lo: int, hi: int) -> None:
     if vector in _NEVER_THE_GUESTS:
         return
     guest.changed |= Changed.IDT.value
-    if vector >= len(guest.idt):
+    if vector >= guest.abi.idt_entries and not _is_kept_apart(guest, vector):
+        if guest.abi.syscall_gate_apart:
+            return
         raise GuestKilled(f"Setting idt entry {vector}")
     guest.idt[vector] = vetted_gate(lo, hi)
+
+
+def _is_kept_apart(guest: Lguest, vector: int) -> bool:
+    return guest.abi.syscall_gate_apart and vector == NORMAL_SYSCALL_VECTOR
 
 
 def copy_traps(guest: Lguest, memory: PhysicalMemory, idt: int, handlers: Sequence[int]) -> None:
@@ -62,7 +68,7 @@ def copy_traps(guest: Lguest, memory: PhysicalMemory, idt: int, handlers: Sequen
 def _gates_for_cpu(guest: Lguest, handlers: Sequence[int]) -> Iterator[tuple[int, Descriptor]]:
     syscalls = {NORMAL_SYSCALL_VECTOR, guest.syscall_vector} - set(range(FIRST_EXTERNAL_VECTOR))
     for vector in (*range(FIRST_EXTERNAL_VECTOR), *sorted(syscalls)):
-        if not direct_trap(guest, vector) or vector >= len(guest.idt):
+        if not direct_trap(guest, vector):
             continue
         gate = guest.idt[vector]
         if gate_type(gate[1]) != _TRAP_GATE:

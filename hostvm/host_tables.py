@@ -23,9 +23,13 @@ from hostvm.memory_map import (
     HOST_PAGE_TABLE,
     HOST_PGDIR,
     HOST_STACK,
+    HOST_SWITCHER_PAGE_TABLE,
     HOST_TABLES,
     HOST_TEXT,
     HOST_TEXT_SIZE,
+    OLD_CPU_PAGES,
+    OLD_SWITCHER_BASE,
+    SWITCHER_BASE,
     host_virtual,
 )
 from hostvm.switcher import (
@@ -33,12 +37,16 @@ from hostvm.switcher import (
     IDT_ENTRIES,
     LGUEST_CS,
     LGUEST_DS,
+    OLD_SWITCHER,
+    SWITCHER,
     TSS_SELECTOR,
     TSS_SIZE,
     Switcher,
     flat_descriptor,
     load_switcher,
+    set_up_switcher,
     shipped_image,
+    switcher_pte_page,
     write_descriptor,
 )
 from hostvm.units import HostPhysical
@@ -83,17 +91,25 @@ class HostStart:
 
 @dataclass(frozen=True, slots=True)
 class HostWorld:
-    """What the Host must know of the world it has built. The CPU stands on `host_loop` during a Host turn."""
+    """What the Host must know of the world it has built. The CPU stands on `host_loop` during a Host turn.
+
+    `lguest_entry` holds the address of the Switcher that is called next.
+    """
 
     host_loop: int
     host_turn_done: int
     switcher: Switcher
+    old_switcher: Switcher | None
     start: HostStart
+    lguest_entry: HostPhysical
 
 
-def build_host_world(memory: PhysicalMemory) -> HostWorld:
-    """Build Host and Switcher in `memory`, which must hold the Host area."""
-    switcher = load_switcher(shipped_image("switcher.elf"))
+def build_host_world(memory: PhysicalMemory, *, with_old_switcher: bool = False) -> HostWorld:
+    """Build Host and Switcher in `memory`, which must hold the Host area; if need be, 2.6.23's Switcher as well."""
+    switcher = load_switcher(shipped_image(SWITCHER.image))
+    old = None
+    if with_old_switcher:
+        old = load_switcher(shipped_image(OLD_SWITCHER.image), OLD_SWITCHER)
     image = shipped_image("host.elf")
     _load_text(memory, switcher)
     _build_page_tables(memory)
@@ -103,12 +119,18 @@ def build_host_world(memory: PhysicalMemory) -> HostWorld:
     idt = host_virtual(_IDT), 8 * IDT_ENTRIES
     kernel = HostKernel(memory)
     LguestModule(kernel).load(switcher, gdt, idt)
+    if old is not None:
+        _map_old_switcher(memory)
+        set_up_switcher(memory, old, gdt, idt)
     host_loop = image.address_of("host_loop")
+    lguest_entry = image.address_of("lguest_entry") - host_virtual(HOST_TEXT) + HOST_TEXT
     return HostWorld(
         host_loop=host_loop,
         host_turn_done=image.address_of("host_turn_done"),
         switcher=switcher,
+        old_switcher=old,
         start=_start(host_loop, kernel.cr4, gdt, idt),
+        lguest_entry=HostPhysical(lguest_entry),
     )
 
 
@@ -128,6 +150,13 @@ def _build_page_tables(memory: PhysicalMemory) -> None:
     memory.write(HOST_PGDIR, bytes(PAGE_SIZE))
     directory_entry = HOST_PAGE_TABLE | Pte.P | Pte.RW | Pte.A
     memory.write_u32(HOST_PGDIR + 4 * (HOST_BASE >> PAGE_SHIFT + 10), directory_entry)
+
+
+def _map_old_switcher(memory: PhysicalMemory) -> None:
+    """The three pages of the Switcher of 2.6.23, behind those of the other."""
+    page_table = switcher_pte_page(OLD_CPU_PAGES, OLD_SWITCHER, state_writable=True)
+    first = 4 * (OLD_SWITCHER_BASE - SWITCHER_BASE >> PAGE_SHIFT)
+    memory.write(HOST_SWITCHER_PAGE_TABLE + first, page_table[first:][:12])
 
 
 def _build_gdt(memory: PhysicalMemory) -> None:

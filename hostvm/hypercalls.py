@@ -1,9 +1,10 @@
 """Hypercalls: what the Guest kernel asks of its Host.
 
 They come in two ways. A direct one is `int $0x1f`, or what became one (vmcall.py), with the call in registers. Queued
-ones stand in a ring of 64 slots in the shared page and wait until a direct one comes; the ring is then done first, in
-the order of a cursor that never starts again. If a queued call notifies the Launcher, everything stops there: the
-Launcher comes first, and the rest of the ring and the direct call are done when the Host returns to them.
+ones stand in a ring of 64 slots in the shared page and wait until a direct one comes, or in 2.6.23 until the Guest is
+left for any reason; the ring is then done first, in the order of a cursor that never starts again. If a queued call
+is for the Launcher, everything stops there: the Launcher comes first, and the rest of the ring and the direct call are
+done when the Host returns to them.
 
 The very first hypercall must be LGUEST_INIT, which names the shared page.
 
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from hostvm import vmi
 from hostvm.abi import Abi, Call
+from hostvm.dma import bind_dma, send_dma
 from hostvm.errors import GuestKilled
 from hostvm.gates import check_syscall_vector, load_guest_idt_entry
 from hostvm.interrupts_and_traps import (
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
     from hostvm.lguest import Lguest
 
 Args: TypeAlias = tuple[int, ...]
-Handler: TypeAlias = "Callable[[Lguest, Args], None]"
+Handler: TypeAlias = "Callable[[Lguest, Args], int | None]"
 
 MESSAGE_SIZE = 128
 SHUTDOWN_RESTART = 2
@@ -46,11 +48,13 @@ POWEROFF_MESSAGE = "Power down"
 
 
 def do_hypercalls(guest: Lguest) -> None:
-    """Carry out what the Guest asks for, to the end or until the Launcher must be notified.
+    """Carry out what the Guest asks for, to the end or until it is the Launcher's turn.
 
-    Nothing to do unless `guest.hcall` is set. Must not be called while `guest.pending_notify` is. Raises GuestKilled.
+    Must not be called while `guest.wants_launcher`. Raises GuestKilled.
     """
     if not guest.hcall:
+        if guest.abi.ring_drained_at_every_exit and guest.data.address is not None:
+            _do_async_hcalls(guest)
         return
     args = guest.calls.registers(guest.regs)
     if guest.data.address is None:
@@ -58,8 +62,10 @@ def do_hypercalls(guest: Lguest) -> None:
         guest.hcall = False
         return
     _do_async_hcalls(guest)
-    if not guest.pending_notify and guest.ended is None:
-        _do_hcall(guest, args, queued=False)
+    if not guest.wants_launcher and guest.ended is None:
+        answer = _do_hcall(guest, args, queued=False)
+        if answer is not None:
+            guest.regs.eax = answer
         guest.hcall = False
 
 
@@ -76,7 +82,7 @@ def _do_async_hcalls(guest: Lguest) -> None:
         _do_hcall(guest, _queued_call(guest, slot), queued=True)
         if not guest.data.put_byte(layout.hcall_status + slot, SLOT_FREE):
             raise GuestKilled("Writing result for async hypercall")
-        if guest.pending_notify or guest.ended is not None:
+        if guest.wants_launcher or guest.ended is not None:
             return
 
 
@@ -89,18 +95,19 @@ def _queued_call(guest: Lguest, slot: int) -> Args:
     return table.in_order(table.slot.unpack(words))
 
 
-def _do_hcall(guest: Lguest, args: Args, queued: bool) -> None:
+def _do_hcall(guest: Lguest, args: Args, queued: bool) -> int | None:
+    """What a direct call answers in %eax; None if that stays as it is."""
     handler = guest.calls.handlers.get(args[0])
     guest.services.hypercall_made(args[0], args[1:], queued)
     if handler is None:
         raise GuestKilled(f"Bad hypercall {signed(args[0])}\n")
-    handler(guest, args)
+    return handler(guest, args)
 
 
 def _initialize(guest: Lguest, args: Args) -> None:
     guest.services.hypercall_made(args[0], args[1:], queued=False)
     if guest.abi.hypercalls.get(args[0]) is not Call.LGUEST_INIT:
-        raise GuestKilled(f"hypercall {signed(args[0])} before INIT")
+        raise GuestKilled(f"hypercall {signed(args[0])} before {guest.abi.first_call}")
     data, layout = guest.data, guest.data.layout
     if not guest.memory.ok(args[1], layout.size):
         raise GuestKilled(f"bad guest page {guest.abi.null_pointer}")
@@ -119,13 +126,13 @@ def _initialize(guest: Lguest, args: Args) -> None:
 
 def _share_tables(guest: Lguest) -> None:
     data, layout, tables = guest.data, guest.data.layout, guest.tables
-    kernel_address = 0
-    if layout.kernel_address is not None:
-        kernel_address = data.get(layout.kernel_address) or 0
     data.put(layout.reserve_mem, guest.abi.reserve_mem)
+    if layout.guestid is not None:
+        data.put_u16(layout.guestid, guest.number)
     if layout.pgdir is not None:
         data.put(layout.pgdir, tables.shadowed[tables.current])
-    tables.set_kernel_address(kernel_address)
+    if layout.kernel_address is not None:
+        tables.set_kernel_address(data.get(layout.kernel_address) or 0)
 
 
 def clear_all_tables(guest: Lguest) -> None:
@@ -217,6 +224,8 @@ _HANDLERS: Mapping[Call, Handler] = {
     Call.TS: _ts,
     Call.SET_CLOCKEVENT: lambda guest, args: guest_set_clockevent(guest, args[1]),
     Call.HALT: _halt,
+    Call.BIND_DMA: lambda guest, args: bind_dma(guest, *args[1:4]),
+    Call.SEND_DMA: lambda guest, args: send_dma(guest, *args[1:3]),
     Call.SET_PTE: _set_pte,
     Call.SET_PGD: _set_pgd,
     Call.LOAD_TLS: lambda guest, args: load_tls(guest, args[1]),
@@ -240,9 +249,7 @@ class CallTable:
         self.slot = Struct(f"<{len(abi.slot_order)}I")
         places = [abi.slot_order.index(arg) for arg in range(len(abi.slot_order))]
         self.in_order: Callable[[Args], Args] = itemgetter(*places)
-        self.handlers = {
-            number: _HANDLERS[call] for number, call in abi.hypercalls.items() if call in _HANDLERS
-        }
+        self.handlers = {number: _HANDLERS[call] for number, call in abi.hypercalls.items()}
 
 
 __all__ = ["POWEROFF_MESSAGE", "CallTable", "clear_all_tables", "do_hypercalls"]

@@ -140,12 +140,16 @@ def _open_for_interrupts(guest: Lguest) -> bool:
             raise GuestKilled("Re-enabling interrupts")
         guest.halted = False
         return True
-    enabled = data.get(layout.irq_enabled) or 0
-    if Quirk.IRET_EFLAGS not in guest.quirks:
-        enabled &= IRQ_ON
+    enabled = interrupts_on(guest)
     if not enabled and layout.irq_pending is not None:
         data.put(layout.irq_pending, IRQ_ON)
-    return bool(enabled)
+    return enabled
+
+
+def interrupts_on(guest: Lguest) -> bool:
+    """Whether the Guest's own interrupt flag lets one in."""
+    enabled = guest.data.get(guest.data.layout.irq_enabled) or 0
+    return bool(enabled if Quirk.IRET_EFLAGS in guest.quirks else enabled & IRQ_ON)
 
 
 def write_timestamp(guest: Lguest) -> None:
@@ -230,6 +234,7 @@ __all__ = [
     "guest_set_stack",
     "has_error_code",
     "interrupt_pending",
+    "interrupts_on",
     "maybe_do_interrupt",
     "pin_stack_pages",
     "set_guest_interrupt",

@@ -1,9 +1,10 @@
 """What a kernel file says of itself: which Linux it is, of which generation of lguest, and whether it can run here.
 
-Nothing in a kernel names its generation of lguest. But (i) its banner names its version, and (ii) `struct lguest_data`
-lies in its data, filled in as far as the compiler could: 64 slots marked free, the timer's interrupt blocked or all of
-them, where the kernel begins, the system call's vector. That pattern does not come about by chance, tells the layouts
-apart, and is missing in a kernel that was built without lguest. A bzImage is looked into likewise; one whose
+Only 2.6.23's kernels say what they are for, by a text before their first instruction (genuine_lguest.py). But (i) the
+banner of any Linux names its version, and (ii) `struct lguest_data` lies in a later one's data, filled in as far as the
+compiler could: 64 slots marked free, the timer's interrupt blocked or all of them, where the kernel begins, the system
+call's vector. That pattern does not come about by chance, tells the layouts apart, and is missing in a kernel that was
+built without lguest. A bzImage is looked into likewise; one whose
 compression Python does not have is believed by its version.
 
 A kernel with VMI hooks says so by a section of that name, and is for no lguest but for the Host that reads it.
@@ -28,6 +29,7 @@ from typing import Protocol, TypeAlias
 from hostvm.abi import DEFAULT_GENERATION, GENERATIONS
 from hostvm.elf_image import ELF_MAGIC, ElfImage, parse_elf
 from hostvm.errors import ConfigurationError
+from hostvm.genuine_lguest import SIGNATURE
 from hostvm.launcher_abi import bzimage_payload, bzimage_version, split_bzimage
 from hostvm.lguest_data import RING_SLOTS, DataLayout
 from hostvm.vmi_sites import has_hooks
@@ -57,6 +59,7 @@ _FIRST_OF_GENERATION: tuple[tuple[tuple[int, ...], str], ...] = (
     ((3, 10), "3.10"),
 )
 _FIRST_ON_PCI = (4, 1)
+_SIGNED = "2.6.23"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,19 +112,28 @@ def _inspect(name: str, image: ElfImage, abi: str | None) -> KernelFacts:
 def _detect(name: str, version: _Version | None, parts: list[bytes]) -> str:
     layouts = [layout for part in parts for layout in _layouts_in(part)]
     usual = _by_version(name, version)
+    signed = any(SIGNATURE in part for part in parts)
+    if usual == _SIGNED or (usual is None and signed):
+        if signed:
+            return _SIGNED
+        raise _no_guest(name, version)
     if usual is None:
         if not layouts and not any(map(_FIRST_HYPERCALL.search, parts)):
             raise ConfigurationError(
                 f"{name}: seems to be no lguest guest; --abi runs it all the same"
             )
         usual = DEFAULT_GENERATION
-    elif not layouts and GENERATIONS[usual].data.syscall_vec is not None:
-        raise ConfigurationError(
-            f"{name}: Linux {_text(version)} without CONFIG_LGUEST_GUEST, so it is no lguest guest"
-        )
+    elif not layouts:
+        raise _no_guest(name, version)
     if not layouts or GENERATIONS[usual].data in layouts:
         return usual
     return _by_layout(layouts, parts)
+
+
+def _no_guest(name: str, version: _Version | None) -> ConfigurationError:
+    return ConfigurationError(
+        f"{name}: Linux {_text(version)} without CONFIG_LGUEST_GUEST, so it is no lguest guest"
+    )
 
 
 def _by_layout(layouts: list[DataLayout], parts: list[bytes]) -> str:

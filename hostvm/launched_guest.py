@@ -14,20 +14,22 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from hostvm.abi import Abi, generation
+from hostvm.abi import Abi, DevicePage, generation
 from hostvm.devices.bus import DeviceBus
 from hostvm.devices.launcher_memory import LauncherMemory
+from hostvm.dma import get_dma_buffer
 from hostvm.gates import copy_traps
 from hostvm.interrupts_and_traps import LGUEST_IRQS, set_interrupt
 from hostvm.launcher import GuestConfig, LoadedGuest, load_guest
 from hostvm.lguest import Lguest
 from hostvm.lguest_regs import LguestRegs
-from hostvm.memory import BoundedMemory, PhysicalMemory
+from hostvm.memory import BoundedMemory, MemoryAccess, PhysicalMemory
 from hostvm.memory_map import (
     guest_regs_page,
     guest_shadow_pool,
     guest_switcher_page_table,
     guest_vmi_pages,
+    shared_page,
 )
 from hostvm.observations import (
     ConsoleOutput,
@@ -42,7 +44,8 @@ from hostvm.page_pool import PagePool
 from hostvm.page_tables import ShadowPageTables
 from hostvm.quirks import UPSTREAM, Quirk
 from hostvm.segments import copy_gdt, copy_gdt_tls
-from hostvm.switcher import switcher_pte_page
+from hostvm.shared_pages import SharedPages
+from hostvm.switcher import OLD_SWITCHER, SWITCHER, switcher_pte_page
 from hostvm.units import HostPhysical, Nanoseconds, Tick
 from hostvm.vmi_pages import VmiPages
 from hostvm.world import Action, Completion, Request
@@ -80,6 +83,14 @@ class Surroundings(Protocol):
         """A Guest's deadline changed."""
         ...
 
+    def other_guests(self, guest: int) -> Sequence[Lguest]:
+        """The Guests that have not ended, but for this one."""
+        ...
+
+    def kill(self, guest: int, reason: str) -> None:
+        """End a Guest that is not the one that runs."""
+        ...
+
 
 class LaunchedGuest:
     """Guest `number` over `memory`, whose slice begins at `base`."""
@@ -102,16 +113,22 @@ class LaunchedGuest:
         self.loaded = loaded
         self._machine = surroundings
         self._memory = memory
+        shared = {page: shared_page(network) for page, network in loaded.shared}
+        seen: MemoryAccess = memory
+        if shared:
+            seen = SharedPages(memory, {base + page: there for page, there in shared.items()})
         self.guest_memory = BoundedMemory(
-            memory,
+            seen,
             base,
             loaded.pfn_limit,
             abi.limit_is_exclusive,
             abi.word_kill_names_length,
+            shared,
         )
         self.switcher_page_table = guest_switcher_page_table(number)
         regs_page = guest_regs_page(number)
-        memory.write(self.switcher_page_table, switcher_pte_page(regs_page))
+        self.place = OLD_SWITCHER if abi.has_old_switcher else SWITCHER
+        memory.write(self.switcher_page_table, switcher_pte_page(regs_page, self.place))
         pool = PagePool(memory, *guest_shadow_pool(number))
         self.tables = ShadowPageTables(
             abi,
@@ -121,6 +138,7 @@ class LaunchedGuest:
             self.choose,
             first_pgdir=loaded.pgdir or 0,
             quirks=quirks,
+            kernel_address=loaded.page_offset,
         )
         self.regs = LguestRegs(memory, regs_page, abi.regs_order)
         self.regs.initialize(loaded.start)
@@ -131,7 +149,7 @@ class LaunchedGuest:
         limit = loaded.pfn_limit * PAGE_SIZE
         self.devices = DeviceBus(
             loaded.devices,
-            LauncherMemory(memory, base, limit),
+            LauncherMemory(seen, base, limit, exclusive=abi.device_page is DevicePage.LGUEST_BUS),
             self,
             drivers=abi.device_page,
         )
@@ -174,6 +192,14 @@ class LaunchedGuest:
         """Report a virtual interrupt that enters its handler."""
         self._machine.observe(IrqDelivered(self._machine.step_tick, self.number, irq))
 
+    def other_guests(self) -> Sequence[Lguest]:
+        """The Guests beside this one that have not ended."""
+        return self._machine.other_guests(self.number)
+
+    def kill_other(self, number: int, reason: str) -> None:
+        """Another Guest ends of its own fault."""
+        self._machine.kill(number, reason)
+
     # ---- GuestOnCpu: what the Switcher's pages get -----------------------------------------------
 
     @property
@@ -214,9 +240,14 @@ class LaunchedGuest:
 
     # ---- the Launcher ----------------------------------------------------------------------------
 
-    def take_notify(self) -> None:
-        """The Launcher's read() returned a NOTIFY."""
-        address, self.lguest.pending_notify = self.lguest.pending_notify, 0
+    def serve_launcher(self) -> None:
+        """The Launcher's read() returned a NOTIFY, or in 2.6.23 a buffer and its key."""
+        lguest = self.lguest
+        if lguest.pending_dma is not None:
+            (dma, key), lguest.pending_dma = lguest.pending_dma, None
+            self.devices.dma_sent(dma, key)
+            return
+        address, lguest.pending_notify = lguest.pending_notify, 0
         self.devices.notify(address)
 
     def complete(self, done: Completion) -> None:
@@ -239,6 +270,10 @@ class LaunchedGuest:
     def packet_sent(self, device: int, frame: bytes) -> None:
         """Report a frame that the Guest sends."""
         self._machine.observe(PacketSent(self._machine.step_tick, self.number, device, frame))
+
+    def dma_buffer(self, key: int) -> tuple[int, int] | None:
+        """A buffer that the Guest has bound to `key`: guest-physical address and interrupt."""
+        return get_dma_buffer(self.lguest, key)
 
     def request(self, device: int, irq: int, action: Action, position: int, count: int) -> None:
         """Tell the World what a device waits for."""

@@ -7,6 +7,9 @@ parameters, in the same place and before the Guest ran; so here the Launcher doe
 what the Guest takes for its own, is the page that describes devices, and behind it are their rings, so the Host lets
 the Guest go further than it was told.
 
+2.6.23 is different in three ways: the Launcher unpacks a bzImage itself and finds the kernel's beginning by a text in
+it (genuine_lguest.py), page tables map memory to where the kernel is linked and nowhere else, and devices are others.
+
 Whatever the user's files contain, the outcome is a loaded Guest or a `ConfigurationError` of one line.
 
 Read next: guest/hello/head.S, where the Guest finds all this. Source: lguest's Launcher, main() and below.
@@ -18,16 +21,16 @@ import struct
 from dataclasses import dataclass, field
 from hashlib import sha256
 
-from hostvm.abi import DEFAULT_GENERATION, Abi, DevicePage, generation
+from hostvm.abi import DEFAULT_GENERATION, Abi, generation
 from hostvm.devices.config import DeviceConfig
 from hostvm.devices.descriptor_page import (
-    DescriptorPage,
     PlacedDevice,
-    lay_out_devices,
-    no_devices,
 )
+from hostvm.devices.placing import place_devices
 from hostvm.elf_image import ELF_MAGIC, ElfImage, Segment, SymbolTable, parse_elf
 from hostvm.errors import ConfigurationError
+from hostvm.genuine_lguest import entry_point, intuit_page_offset, page_offset_of
+from hostvm.kernel_image import unpack_bzimage
 from hostvm.launcher_abi import (
     BOOT_PARAMS,
     BZIMAGE_LOAD_ADDRESS,
@@ -48,7 +51,6 @@ from hostvm.x86 import PAGE_SHIFT, PAGE_SIZE, Pte
 
 DEFAULT_MEMORY = 64 << 20
 _ENTRIES = PAGE_SIZE // 4
-_OFFSET_SLOT = KERNEL_OFFSET >> 22
 _IDENTITY_FLAGS = Pte.P | Pte.RW | Pte.US
 
 
@@ -72,8 +74,10 @@ class GuestConfig:
 class LoadedGuest:
     """A Guest ready to run. `pgdir` is the page directory that was made for it, in generations that have one.
 
-    `pfn_limit` is the number of guest-physical pages that the Guest may name, its device pages included. `shims`: what
-    stands in for the hooks of a kernel for VMI.
+    `pfn_limit` is the number of guest-physical pages that the Guest may name, its device pages included; of those in
+    `shared`, given with the number of their network, other Guests have the same. `page_offset` is how far the kernel's
+    addresses are from physical ones, where the Host must be told. `shims`: what stands in for the hooks
+    of a kernel for VMI.
     """
 
     start: int
@@ -85,6 +89,8 @@ class LoadedGuest:
     initrd_sha256: str
     image: ElfImage | None = field(repr=False)
     devices: tuple[PlacedDevice, ...] = ()
+    page_offset: int = 0
+    shared: tuple[tuple[int, int], ...] = ()
     shims: Shims | None = None
 
     @property
@@ -99,6 +105,7 @@ class _Kernel:
     segments: tuple[Segment, ...]
     image: ElfImage | None
     reach: int
+    page_offset: int = 0
 
 
 def load_guest(memory: PhysicalMemory, base: HostPhysical, config: GuestConfig) -> LoadedGuest:
@@ -109,12 +116,13 @@ def load_guest(memory: PhysicalMemory, base: HostPhysical, config: GuestConfig) 
     abi = generation(config.abi)
     protocol = boot_protocol(abi)
     line = _command_line(config)
-    kernel = _read_kernel(config)
+    kernel = _read_kernel(config) if not protocol.entry_by_signature else _find_kernel(config)
     initrd_start = _initrd_start(config)
-    tables = _first_tables(protocol, config.memory, initrd_start)
+    offset = kernel.page_offset or KERNEL_OFFSET
+    tables = _first_tables(protocol, config.memory, initrd_start, offset)
     free_end = min((address for address, _ in tables), default=initrd_start)
     _check_fit(config, kernel, free_end)
-    page = _device_page(config, abi)
+    page = place_devices(abi.device_page, config.memory, config.devices)
     for segment in kernel.segments:
         memory.write(base + segment.paddr, segment.data)
     shims = _put_shims(memory, base, config, abi, kernel) if abi.vmi else None
@@ -136,6 +144,8 @@ def load_guest(memory: PhysicalMemory, base: HostPhysical, config: GuestConfig) 
         initrd_sha256=sha256(config.initrd).hexdigest() if config.initrd else "",
         image=kernel.image,
         devices=page.devices,
+        page_offset=kernel.page_offset,
+        shared=page.shared,
         shims=shims,
     )
 
@@ -150,14 +160,6 @@ def _put_shims(
     for address, code in shims.patches.items():
         memory.write(base + kernel.image.physical_of(address), code)
     return shims
-
-
-def _device_page(config: GuestConfig, abi: Abi) -> DescriptorPage:
-    if abi.device_page is not DevicePage.OLDER:
-        return lay_out_devices(config.memory, config.devices)
-    if config.devices:
-        raise ConfigurationError(f"lguest {abi.name}: no devices besides the early console")
-    return no_devices(config.memory)
 
 
 def _command_line(config: GuestConfig) -> bytes:
@@ -183,6 +185,27 @@ def _read_kernel(config: GuestConfig) -> _Kernel:
     return _Kernel(image.entry, image.segments, image, reach)
 
 
+def _find_kernel(config: GuestConfig) -> _Kernel:
+    """As 2.6.23's Launcher: a bzImage is unpacked here, and where the kernel begins must be found out."""
+    name = config.name
+    if config.kernel.startswith(ELF_MAGIC):
+        image = parse_elf(name, config.kernel)
+        segments = image.segments
+        offset = page_offset_of(name, segments)
+    else:
+        raw = unpack_bzimage(config.kernel)
+        if raw is None:
+            raise ConfigurationError(
+                f"{name}: neither an ELF file nor a bzImage that can be unpacked"
+            )
+        image = None
+        offset = intuit_page_offset(name, raw)
+        segments = (Segment(BZIMAGE_LOAD_ADDRESS, BZIMAGE_LOAD_ADDRESS + offset, raw, len(raw)),)
+    start = entry_point(name, segments, offset)
+    reach = max(segment.paddr + segment.memsz for segment in segments)
+    return _Kernel(start, segments, image, reach, offset)
+
+
 def _initrd_start(config: GuestConfig) -> int:
     """The ramdisk ends where memory ends, and begins on a page."""
     if config.memory <= 0 or config.memory % PAGE_SIZE:
@@ -202,17 +225,21 @@ def _check_fit(config: GuestConfig, kernel: _Kernel, free_end: int) -> None:
             f"{config.name}: reaches up to {kernel.reach:#x}; "
             f"{config.memory >> 20} MiB of memory are too little{besides}"
         )
-    if kernel.start >= config.memory:
+    if kernel.start - kernel.page_offset >= config.memory:
         raise ConfigurationError(
             f"{config.name}: starts at {kernel.start:#x}, which is no physical address in "
             f"{config.memory >> 20} MiB of memory"
         )
 
 
-def _first_tables(protocol: BootProtocol, memory: int, end: int) -> list[tuple[int, bytes]]:
-    """Page directory and page tables, at and below `end`, that map all memory to itself; the directory is first."""
+def _first_tables(
+    protocol: BootProtocol, memory: int, end: int, offset: int
+) -> list[tuple[int, bytes]]:
+    """Page directory and page tables, at and below `end`, that map memory as the generation has it; directory first."""
     if not protocol.page_tables:
         return []
+    if not protocol.tables_identity:
+        memory = min(memory, (1 << 32) - offset)
     pages = memory >> PAGE_SHIFT
     count = -(-pages // _ENTRIES)
     directory = end - PAGE_SIZE
@@ -222,8 +249,10 @@ def _first_tables(protocol: BootProtocol, memory: int, end: int) -> list[tuple[i
     tables = [first + index * PAGE_SIZE for index in range(count)]
     slots = struct.pack(f"<{count}I", *(table | _IDENTITY_FLAGS for table in tables))
     if protocol.tables_at_offset:
-        again = slots[: (_ENTRIES - _OFFSET_SLOT) * 4]
-        slots = slots.ljust(_OFFSET_SLOT * 4, b"\0")[: _OFFSET_SLOT * 4] + again
+        first_slot = offset >> 22
+        again = slots[: (_ENTRIES - first_slot) * 4]
+        below = slots if protocol.tables_identity else b""
+        slots = below.ljust(first_slot * 4, b"\0")[: first_slot * 4] + again
     return [(directory, slots), (first, packed)]
 
 

@@ -59,23 +59,31 @@ _E820_RAM = 1
 class BootProtocol:
     """Which fields of the boot parameters the Launcher of a generation sets, and what page tables a Guest begins with.
 
-    `page_tables` map all memory to itself; `tables_at_offset`: and at KERNEL_OFFSET once more.
+    `tables_identity` map all memory to itself; `tables_at_offset` to where the kernel is linked. `entry_by_signature`:
+    the kernel starts behind a text in it, at a virtual address.
     """
 
     has_version: bool
     has_kernel_alignment: bool
-    page_tables: bool
+    tables_identity: bool
     tables_at_offset: bool
+    entry_by_signature: bool
+
+    @property
+    def page_tables(self) -> bool:
+        """Whether a Guest begins with tables that somebody made for it."""
+        return self.tables_identity or self.tables_at_offset
 
 
 def boot_protocol(abi: Abi) -> BootProtocol:
     """The Launcher's part of a generation."""
+    first = abi.translation
     return BootProtocol(
-        has_version=abi.translation != Translation.LAUNCHER_TABLES_AT_OFFSET,
-        has_kernel_alignment=abi.translation == Translation.LINEAR,
-        page_tables=abi.translation
-        in (Translation.LAUNCHER_TABLES_IDENTITY, Translation.HOST_TABLES),
-        tables_at_offset=abi.translation == Translation.HOST_TABLES,
+        has_version=first != Translation.LAUNCHER_TABLES_AT_OFFSET,
+        has_kernel_alignment=first == Translation.LINEAR,
+        tables_identity=first in (Translation.LAUNCHER_TABLES_IDENTITY, Translation.HOST_TABLES),
+        tables_at_offset=first in (Translation.LAUNCHER_TABLES_AT_OFFSET, Translation.HOST_TABLES),
+        entry_by_signature=first == Translation.LAUNCHER_TABLES_AT_OFFSET,
     )
 
 

@@ -3,8 +3,8 @@
 Here is what there is to know about a Guest besides its memory and registers; what is done with it stands in one file
 per idea. The Guest is moved only by the machine's run loop, which between two runs of the Guest calls, in this order:
 
-(i) `do_hypercalls` (hypercalls.py), which acts while `hcall` is set; if it leaves `pending_notify`, the Launcher takes
-    that and clears it, and `do_hypercalls` goes on;
+(i) `do_hypercalls` (hypercalls.py), which acts while `hcall` is set; if it leaves `pending_notify` or `pending_dma`,
+    the Launcher takes that and clears it, and `do_hypercalls` goes on;
 (ii) `maybe_do_interrupt` (interrupts_and_traps.py); a Guest that is `halted` after it waits for an interrupt;
 (iii) `copy_traps`, `copy_gdt` or `copy_gdt_tls` as `changed` says, and the Guest runs;
 (iv) `handle_trap` (handle_trap.py).
@@ -17,18 +17,20 @@ Source: lguest, drivers/lguest/lg.h.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from hostvm.abi import Abi
 from hostvm.hypercalls import CallTable
 from hostvm.lguest_data import LguestData
-from hostvm.memory import GuestMemory
+from hostvm.lguest_dma import MOST_BINDINGS, DmaBinding
+from hostvm.memory import BoundedMemory
 from hostvm.observations import EndReason
 from hostvm.page_tables import ShadowPageTables, TablesState
 from hostvm.quirks import UPSTREAM, Quirk
 from hostvm.segments import Descriptor, boot_gdt
-from hostvm.switcher import Changed
+from hostvm.switcher import IDT_ENTRIES, Changed
 from hostvm.units import Nanoseconds
 from hostvm.vmi_pages import VmiPages
 
@@ -96,10 +98,21 @@ class HostServices(Protocol):
         """A virtual interrupt is about to enter the Guest's handler."""
         ...
 
+    def other_guests(self) -> Sequence[Lguest]:
+        """The Guests beside this one that have not ended."""
+        ...
+
+    def kill_other(self, number: int, reason: str) -> None:
+        """Another Guest ends of its own fault, while this one runs."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class LguestState:
-    """A Guest's part of the machine's state. `ended` is (EndReason, text); addresses are guest-physical."""
+    """A Guest's part of the machine's state. `ended` is (EndReason, text); addresses are guest-physical.
+
+    `dma` are the arrays bound, with their places, and `pending_dma` is buffer and key for the Launcher (2.6.23).
+    """
 
     idt: tuple[Descriptor, ...]
     gdt: tuple[Descriptor, ...]
@@ -120,6 +133,11 @@ class LguestState:
     noirq_end: int
     ended: tuple[int, str] | None
     tables: TablesState
+    dma: tuple[tuple[int, DmaBinding], ...] = ()
+    pending_dma: tuple[int, int] | None = None
+
+
+_ONLY_IF_ANY = ("dma", "pending_dma")
 
 
 class Lguest:
@@ -134,6 +152,7 @@ class Lguest:
         "changed",
         "cr2",
         "data",
+        "dma",
         "ended",
         "esp1",
         "gdt",
@@ -146,6 +165,7 @@ class Lguest:
         "noirq_end",
         "noirq_start",
         "number",
+        "pending_dma",
         "pending_notify",
         "quirks",
         "regs",
@@ -163,7 +183,7 @@ class Lguest:
         self,
         number: int,
         abi: Abi,
-        memory: GuestMemory,
+        memory: BoundedMemory,
         tables: ShadowPageTables,
         regs: Regs,
         services: HostServices,
@@ -181,18 +201,25 @@ class Lguest:
         self.syscall_vector = syscall_vector
         self.data = LguestData(memory, abi.data)
         self.vmi: VmiPages | None = None
-        self.idt: list[Descriptor] = [(0, 0)] * abi.idt_entries
+        self.idt: list[Descriptor] = [(0, 0)] * IDT_ENTRIES
         self.gdt = boot_gdt()
         self.changed: int = Changed.ALL.value
         self.ss1 = self.esp1 = self.stack_pages = 0
         self.ts = 0
         self.halted = self.hcall = False
         self.next_hcall = self.pending_notify = 0
+        self.pending_dma: tuple[int, int] | None = None
+        self.dma: list[DmaBinding | None] = [None] * MOST_BINDINGS
         self.irqs_pending = 0
         self.timer: Nanoseconds | None = None
         self.cr2 = 0
         self.noirq_start = self.noirq_end = 0
         self.ended: tuple[EndReason, str] | None = None
+
+    @property
+    def wants_launcher(self) -> bool:
+        """Whether the Launcher must see to something before the Guest goes on."""
+        return bool(self.pending_notify) or self.pending_dma is not None
 
     def state(self) -> LguestState:
         """All that can change, as a value."""
@@ -216,13 +243,18 @@ class Lguest:
             noirq_end=self.noirq_end,
             ended=None if self.ended is None else (int(self.ended[0]), self.ended[1]),
             tables=self.tables.state(),
+            dma=tuple((n, each) for n, each in enumerate(self.dma) if each is not None),
+            pending_dma=self.pending_dma,
         )
 
     def digest_bytes(self) -> bytes:
         """All of `state()` as bytes that are equal exactly if the states are, on any machine."""
         state = self.state()
-        values = [getattr(state, name) for name in LguestState.__slots__ if name != "tables"]
+        apart = ("tables", *_ONLY_IF_ANY)
+        values = [getattr(state, name) for name in LguestState.__slots__ if name not in apart]
         values += [getattr(state.tables, name) for name in TablesState.__slots__]
+        # Generations without DMA have digests without it.
+        values += [value for name in _ONLY_IF_ANY if (value := getattr(state, name))]
         return ascii(values).encode("ascii")
 
     def restore(self, state: LguestState) -> None:
@@ -246,6 +278,10 @@ class Lguest:
         self.noirq_end = state.noirq_end
         self.ended = None if state.ended is None else (EndReason(state.ended[0]), state.ended[1])
         self.tables.restore(state.tables)
+        self.pending_dma = state.pending_dma
+        self.dma = [None] * MOST_BINDINGS
+        for place, binding in state.dma:
+            self.dma[place] = binding
 
 
 __all__ = ["SYSCALL_VECTOR", "HostServices", "Lguest", "LguestState", "Regs"]

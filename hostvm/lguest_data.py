@@ -124,6 +124,10 @@ class LguestData:
         """Store a word at `offset`; False if there is no such thing."""
         return self.address is not None and self.memory.put_user(self.address + offset, value)
 
+    def put_u16(self, offset: int, value: int) -> bool:
+        """Store a half word at `offset`; False if there is no such thing."""
+        return self.put_byte(offset, value & 0xFF) and self.put_byte(offset + 1, value >> 8)
+
     def put_byte(self, offset: int, value: int) -> bool:
         """Store a byte at `offset`; False if there is no such thing."""
         return self.address is not None and self.memory.put_user_byte(self.address + offset, value)

@@ -18,9 +18,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
+from hostvm.abi import generation
 from hostvm.cpu import Cpu, ExitKind
 from hostvm.cpu_state import CpuState
 from hostvm.devices.device import DeviceState
+from hostvm.dma import release_all_dma
 from hostvm.edits import Edit
 from hostvm.edits import make as make_edit
 from hostvm.edits import refusal as edit_refusal
@@ -32,13 +34,12 @@ from hostvm.hypercalls import do_hypercalls
 from hostvm.interrupts_and_traps import clock_expired, maybe_do_interrupt
 from hostvm.launched_guest import LaunchedGuest, launch, relaunch
 from hostvm.launcher import GuestConfig
-from hostvm.lguest import LguestState
+from hostvm.lguest import Lguest, LguestState
 from hostvm.lguest_regs import TRAP_IN_SWITCHER
 from hostvm.memory import PhysicalMemory
 from hostvm.memory_digest import MemoryDigest, Range
 from hostvm.memory_map import (
     HOST_AREA,
-    LGUEST_PAGES,
     SHADOW_POOL,
     SWITCHER_BASE,
     guest_bases,
@@ -54,7 +55,7 @@ from hostvm.observations import (
     StateDigest,
 )
 from hostvm.quirks import UPSTREAM, Quirk
-from hostvm.switcher import copy_in_guest_info
+from hostvm.switcher import Switcher, copy_in_guest_info
 from hostvm.units import Nanoseconds, Tick
 from hostvm.world import DEVICE_VECTOR, TIMER_VECTOR, Completion, Request, World
 from hostvm.x86 import PAGE_SHIFT, PAGE_SIZE
@@ -110,9 +111,10 @@ class Machine:
         top = bases[-1] + guest_slice_size(config.guests[-1].memory)
         self.memory = PhysicalMemory(HOST_AREA, top - HOST_AREA)
         self.cpu = Cpu(self.memory, self._read_tsc)
-        host = build_host_world(self.memory)
+        old = any(generation(guest.abi).has_old_switcher for guest in config.guests)
+        host = build_host_world(self.memory, with_old_switcher=old)
         self._host_turn_done = host.host_turn_done
-        self._switcher = host.switcher
+        self._host = host
         self.guests = tuple(
             launch(number, self, self.memory, base, guest, config.quirks)
             for number, (base, guest) in enumerate(zip(bases, config.guests, strict=True))
@@ -138,14 +140,21 @@ class Machine:
         return self._host_turn_done
 
     @property
-    def switcher_entries(self) -> tuple[int, ...]:
-        """Where traps enter the Switcher: a linear address for each vector."""
-        return self._switcher.default_idt_entries
+    def switchers(self) -> tuple[Switcher, ...]:
+        """The Switchers that there are, in order of their addresses."""
+        host = self._host
+        return (host.switcher,) if host.old_switcher is None else (host.switcher, host.old_switcher)
+
+    def switcher_of(self, guest: LaunchedGuest) -> Switcher:
+        """The Switcher of a Guest's generation."""
+        old = self._host.old_switcher
+        return old if old is not None and guest.place is old.place else self._host.switcher
 
     @property
     def switcher_text(self) -> tuple[int, int]:
-        """First and last linear address of the Switcher's code."""
-        return SWITCHER_BASE, SWITCHER_BASE + len(self._switcher.text) - 1
+        """First and last linear address of the Switchers' code."""
+        last = self.switchers[-1]
+        return SWITCHER_BASE, last.place.base + len(last.text) - 1
 
     @property
     def probed_tick(self) -> Tick:
@@ -269,9 +278,9 @@ class Machine:
         lguest = guest.lguest
         while True:
             do_hypercalls(lguest)
-            if not lguest.pending_notify:
+            if not lguest.wants_launcher:
                 return
-            guest.take_notify()
+            guest.serve_launcher()
 
     def _idle(self, guest: LaunchedGuest) -> bool:
         """The Guest is halted: let another run, or wait for an interrupt. False: somebody else's turn, or the end."""
@@ -319,11 +328,15 @@ class Machine:
         if not ran_last and self._last_guest >= 0:
             change_fpu(self.cpu, self.memory, self._last_guest, guest.number)
         self._last_guest = guest.number
-        copy_in_guest_info(self.memory, guest, self._switcher, ran_last=ran_last)
+        switcher = self.switcher_of(guest)
+        copy_in_guest_info(self.memory, guest, switcher, ran_last=ran_last)
+        if self.memory.read_u32(self._host.lguest_entry) != switcher.switch_to_guest:
+            self.memory.write_u32(self._host.lguest_entry, switcher.switch_to_guest)
         guest.regs.trapnum = TRAP_IN_SWITCHER
         guest.tables.tlb_dirty = False
         self.cpu.set_task_switched(bool(guest.lguest.ts))
-        self.cpu.call_host(self._host_turn_done, eax=LGUEST_PAGES, ebx=guest.shadow_root)
+        pages = switcher.place.lguest_pages
+        self.cpu.call_host(self._host_turn_done, eax=pages, ebx=guest.shadow_root)
         self._entered = True
 
     # ---- hardware interrupts, as the Host's handlers see them -------------------------------------
@@ -389,6 +402,7 @@ class Machine:
         guest.lguest.ended = (reason, text)
         self.observe(GuestEnded(self.step_tick, guest.number, reason, text))
         guest.lguest.timer = None
+        release_all_dma(guest.lguest)
         self._timers_moved = True
         alive = self._alive()
         if not alive:
@@ -430,6 +444,15 @@ class Machine:
     def timer_changed(self) -> None:
         """A Guest's deadline changed."""
         self._timers_moved = True
+
+    def other_guests(self, guest: int) -> Sequence[Lguest]:
+        """The Guests that have not ended, but for this one."""
+        return [each.lguest for each in self._alive() if each.number != guest]
+
+    def kill(self, guest: int, reason: str) -> None:
+        """End a Guest that is not the one that runs."""
+        assert guest != self._current
+        self._end(self.guests[guest], EndReason.KILLED, reason)
 
     def _read_tsc(self) -> int:
         tick = Tick(self.step_tick + self.cpu.progress - 1)

@@ -15,16 +15,18 @@ from __future__ import annotations
 
 import mmap
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Protocol
 
 import numpy as np
 
 from hostvm.errors import GuestKilled
-from hostvm.units import GuestPhysical, HostPhysical
+from hostvm.units import HostPhysical
 from hostvm.x86 import PAGE_SHIFT, PAGE_SIZE, WORD_MASK
 
 _U32 = struct.Struct("<I")
+NOTHING_SHARED: Mapping[int, HostPhysical] = MappingProxyType({})
 
 
 class PhysicalMemory:
@@ -83,6 +85,26 @@ class PhysicalMemory:
         self.dirty.add(address >> PAGE_SHIFT)
 
 
+class MemoryAccess(Protocol):
+    """What a Guest's part of memory needs of what it is a part of; addresses are host-physical."""
+
+    def read(self, address: int, count: int) -> bytes:
+        """`count` bytes."""
+        ...
+
+    def write(self, address: int, data: bytes) -> None:
+        """Store bytes."""
+        ...
+
+    def read_u32(self, address: int) -> int:
+        """Little-endian word."""
+        ...
+
+    def write_u32(self, address: int, value: int) -> None:
+        """Store a little-endian word that does not cross a page."""
+        ...
+
+
 class GuestMemory(Protocol):
     """Guest-physical memory as the Host's routines use it; every access is checked.
 
@@ -130,22 +152,25 @@ class BoundedMemory:
     """GuestMemory over a slice of PhysicalMemory: guest-physical 0 lies at `base`.
 
     `pfn_limit` is the number of guest-physical pages; `limit_is_exclusive` selects the older rule that refuses a range
-    ending exactly at the limit. 2.6.23 does not print the length in the kill text of a word access.
+    ending exactly at the limit. 2.6.23 does not print the length in the kill text of a word access. `shared` tells of
+    guest-physical pages that lie elsewhere (shared_pages.py).
     """
 
     def __init__(
         self,
-        physical: PhysicalMemory,
+        physical: MemoryAccess,
         base: HostPhysical,
         pfn_limit: int,
         limit_is_exclusive: bool,
         word_kill_names_length: bool = True,
+        shared: Mapping[int, HostPhysical] = NOTHING_SHARED,
     ) -> None:
         self.physical = physical
         self.base = base
         self.pfn_limit = pfn_limit
         self.limit_is_exclusive = limit_is_exclusive
         self.word_kill_names_length = word_kill_names_length
+        self.shared = shared
 
     def ok(self, address: int, count: int) -> bool:
         """lguest_address_ok, in its 32-bit arithmetic."""
@@ -201,13 +226,15 @@ class BoundedMemory:
         self.physical.write(self.base + address, bytes((value,)))
         return True
 
-    def host_address(self, address: GuestPhysical) -> HostPhysical:
+    def host_address(self, address: int) -> HostPhysical:
         """Where a guest-physical address lies on the machine's bus (unchecked)."""
-        return HostPhysical(self.base + address)
+        offset = address & PAGE_SIZE - 1
+        page = self.shared.get(address - offset)
+        return HostPhysical(self.base + address if page is None else page + offset)
 
     def _bad_word(self, what: str, address: int) -> GuestKilled:
         length = " len 4" if self.word_kill_names_length else ""
         return GuestKilled(f"bad {what} address {address:#x}{length}")
 
 
-__all__ = ["BoundedMemory", "GuestMemory", "PhysicalMemory"]
+__all__ = ["NOTHING_SHARED", "BoundedMemory", "GuestMemory", "MemoryAccess", "PhysicalMemory"]

@@ -12,9 +12,12 @@ physical address is its slice's base plus an offset.
               + 0x06000   Host stack
               + 0x07000   Switcher text
               + 0x08000   the CPU's two pages of `struct lguest_pages`
+              + 0x0a000   the same three once more, for Guests of 2.6.23
               + 0x10000   a regs page for each Guest
               + 0x20000   a Switcher page table for each Guest
+              + 0x30000   the FPU of each Guest that does not run
               + 0x40000   two pages for each Guest whose kernel has VMI hooks
+              + 0x60000   pages that Guests share
               + 0x100000  pool for shadow pages, up to the end of the area
 
 Host-virtual memory shows the beginning of the Host area at HOST_BASE. The Switcher has one virtual address that must
@@ -26,8 +29,10 @@ be the same on both sides of the switch, because CR3 changes while it runs:
                   + 0x3000   for VMI: shims, read-only for the Guest; at its beginning nobody is interrupted
                   + 0x4000   for VMI: words that shims read
 
-The regs page is the Guest's own in that Guest's tables, and the CPU's spare one in the Host's tables. Read next:
-switcher.py for what stands in those pages. Source: lguest, drivers/lguest/core.c (map_switcher).
+The regs page is the Guest's own in that Guest's tables, and the CPU's spare one in the Host's tables. The Switcher of
+2.6.23, which has another order of registers, is there too if a Guest of that generation is: OLD_SWITCHER_BASE is as far
+above SWITCHER_BASE as the other three pages need. Each Guest sees its own. Read next: switcher.py for what stands in
+those pages. Source: lguest, drivers/lguest/core.c (map_switcher).
 """
 
 from __future__ import annotations
@@ -58,10 +63,13 @@ HOST_STACK = HostPhysical(HOST_AREA + 0x6000)
 SWITCHER_TEXT = HostPhysical(HOST_AREA + 0x7000)
 CPU_PAGES = HostPhysical(HOST_AREA + 0x8000)
 CPU_STATE = HostPhysical(CPU_PAGES + PAGE_SIZE)
+OLD_SWITCHER_TEXT = HostPhysical(HOST_AREA + 0xA000)
+OLD_CPU_PAGES = HostPhysical(HOST_AREA + 0xB000)
 GUEST_REGS = HostPhysical(HOST_AREA + 0x10000)
 GUEST_SWITCHER_PAGE_TABLES = HostPhysical(HOST_AREA + 0x20000)
 GUEST_FPU = HostPhysical(HOST_AREA + 0x30000)
 GUEST_VMI = HostPhysical(HOST_AREA + 0x40000)
+SHARED_PAGES = HostPhysical(HOST_AREA + 0x60000)
 SHADOW_POOL = HostPhysical(HOST_AREA + 0x100000)
 SHADOW_POOL_SIZE = HOST_AREA + HOST_AREA_SIZE - SHADOW_POOL
 
@@ -72,6 +80,8 @@ SWITCHER_BASE = 0xFFC00000
 SWITCHER_SLOT = SWITCHER_BASE >> 22
 LGUEST_PAGES = SWITCHER_BASE + PAGE_SIZE
 LGUEST_STATE = LGUEST_PAGES + PAGE_SIZE
+OLD_SWITCHER_BASE = SWITCHER_BASE + 3 * PAGE_SIZE
+MAX_SHARED_PAGES = 16
 VMI_TEXT = LGUEST_STATE + PAGE_SIZE
 VMI_DATA = VMI_TEXT + PAGE_SIZE
 
@@ -98,6 +108,12 @@ def guest_fpu_area(guest: int) -> HostPhysical:
     """Where Guest number `guest`'s FPU is kept while another Guest runs."""
     assert 0 <= guest < MAX_GUESTS
     return HostPhysical(GUEST_FPU + guest * PAGE_SIZE)
+
+
+def shared_page(network: int) -> HostPhysical:
+    """The page that the Guests on network number `network` share."""
+    assert 0 <= network < MAX_SHARED_PAGES
+    return HostPhysical(SHARED_PAGES + network * PAGE_SIZE)
 
 
 def guest_vmi_pages(guest: int) -> HostPhysical:
@@ -160,8 +176,13 @@ __all__ = [
     "LGUEST_PAGES",
     "LGUEST_STATE",
     "MAX_GUESTS",
+    "MAX_SHARED_PAGES",
+    "OLD_CPU_PAGES",
+    "OLD_SWITCHER_BASE",
+    "OLD_SWITCHER_TEXT",
     "SHADOW_POOL",
     "SHADOW_POOL_SIZE",
+    "SHARED_PAGES",
     "SWITCHER_BASE",
     "SWITCHER_SLOT",
     "SWITCHER_TEXT",
@@ -174,4 +195,5 @@ __all__ = [
     "guest_switcher_page_table",
     "guest_vmi_pages",
     "host_virtual",
+    "shared_page",
 ]

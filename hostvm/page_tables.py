@@ -73,7 +73,8 @@ class ShadowPageTables:
 
     `roots` are host-physical addresses of page directories, 0 for one never used; `shadowed` are the guest-physical
     addresses that the Guest knows them by. `choose(bound)` is the World's random choice. `first_pgdir` is where the
-    Launcher put the Guest's first tables, in generations where it does.
+    Launcher put the Guest's first tables, and `kernel_address` what it says of where the kernel begins, in generations
+    where it does.
     """
 
     __slots__ = (
@@ -106,6 +107,7 @@ class ShadowPageTables:
         choose: Callable[[int], int],
         first_pgdir: int = 0,
         quirks: Quirk = UPSTREAM,
+        kernel_address: int = 0,
     ) -> None:
         self.memory = memory
         self.pool = pool
@@ -120,7 +122,7 @@ class ShadowPageTables:
         self._switcher_address = abi.switcher_address
         self.roots = [0] * ROOTS
         self.shadowed = [0] * ROOTS
-        self.kernel_address = 0
+        self.kernel_address = kernel_address
         self.linear = abi.translation is Translation.LINEAR
         self.tlb_dirty = True
         self.lost_dirty: set[int] | None = None
@@ -213,7 +215,7 @@ class ShadowPageTables:
         return root + (vaddr >> 20 & 0xFFC)
 
     def _install(self, entry_address: int, gpte: int) -> None:
-        frame = self.memory.base + (gpte & PAGE_MASK)
+        frame = self.memory.host_address(gpte & PAGE_MASK)
         if self.lost_dirty is not None:
             self._note_lost(entry_address)
         self.physical.write_u32(entry_address, frame | (gpte & _FLAGS_WITHOUT_G) | _A)

@@ -54,6 +54,12 @@ class Quirk(Flag):
     Only user code that unmaps itself while it faults gets there. Meant: user mode is not the Host's business.
     """
 
+    DMA_SOURCE_STARTS_AGAIN = auto()
+    """Of a section that is sent into several buffers of another Guest, each gets the beginning (2.6.23).
+
+    Meant: copying goes on where the buffer before was full.
+    """
+
 
 UPSTREAM = ~Quirk(0)
 CORRECTED = Quirk(0)

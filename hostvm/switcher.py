@@ -1,8 +1,9 @@
 """The Host's side of the Switcher: putting its text and its pages where guest/switcher.S expects them.
 
 The Switcher is real machine code that the emulated CPU executes. Around it the Host keeps, for the one CPU there is,
-the two pages of `struct lguest_pages`. (i) *Set-up*, once: text copied, entry points relocated, descriptors of the
-descriptor tables, the Guest TSS, the default GDT and IDT entries. (ii) *The Switcher in a Guest's memory*: a page
+the two pages of `struct lguest_pages`. There are two builds of it, one for 2.6.23 and one for all later generations,
+and each has pages of its own (`SwitcherPlace`). (i) *Set-up*, once: text copied, entry points relocated, descriptors of
+the descriptor tables, the Guest TSS, the default GDT and IDT entries. (ii) *The Switcher in a Guest's memory*: a page
 table for slot 1023 of each shadow directory. Its entries have Accessed and Dirty set from the start, so that the CPU
 never writes to a page table of ours. (iii) *Before each entry*, `copy_in_guest_info`: what differs between Guests.
 
@@ -27,10 +28,10 @@ from hostvm.lguest_regs import REGS_SIZE
 from hostvm.memory import PhysicalMemory
 from hostvm.memory_map import (
     CPU_PAGES,
-    CPU_STATE,
     HOST_PGDIR,
-    LGUEST_PAGES,
-    LGUEST_STATE,
+    OLD_CPU_PAGES,
+    OLD_SWITCHER_BASE,
+    OLD_SWITCHER_TEXT,
     SWITCHER_BASE,
     SWITCHER_SLOT,
     SWITCHER_TEXT,
@@ -39,6 +40,7 @@ from hostvm.units import HostPhysical
 from hostvm.x86 import (
     DESC_CODE,
     DESC_DATA,
+    PAGE_SHIFT,
     PAGE_SIZE,
     GateType,
     Pte,
@@ -83,10 +85,54 @@ class PagesLayout:
 
 
 PAGES = PagesLayout()
-_HOST_CR3 = CPU_PAGES + PAGES.host_cr3
-_ESP1 = CPU_PAGES + PAGES.guest_tss + _TSS_ESP1
-_SS1 = CPU_PAGES + PAGES.guest_tss + _TSS_SS1
+# 2.6.23 gave eight bytes to each table register.
+OLD_PAGES = PagesLayout(
+    host_gdt_desc=4108,
+    host_sp=4116,
+    guest_idt_desc=4120,
+    guest_gdt_desc=4128,
+    guest_tss=4136,
+    guest_idt=4240,
+    guest_gdt=6288,
+)
 _DIRECTORY_FLAGS = int(Pte.P | Pte.RW | Pte.A)
+
+
+@dataclass(frozen=True, slots=True)
+class SwitcherPlace:
+    """Where a Switcher is: host-physical pages, and the linear address of the first of its three pages."""
+
+    image: str
+    base: int
+    text: HostPhysical
+    cpu_pages: HostPhysical
+    layout: PagesLayout
+
+    @property
+    def lguest_pages(self) -> int:
+        """Linear address of `struct lguest_pages`, the regs page first."""
+        return self.base + PAGE_SIZE
+
+    @property
+    def lguest_state(self) -> int:
+        """Linear address of the state page, where the regs page ends."""
+        return self.base + 2 * PAGE_SIZE
+
+    @property
+    def guest_idt(self) -> HostPhysical:
+        """The CPU's IDT while a Guest runs."""
+        return HostPhysical(self.cpu_pages + self.layout.guest_idt)
+
+    @property
+    def guest_gdt(self) -> HostPhysical:
+        """The CPU's GDT while a Guest runs."""
+        return HostPhysical(self.cpu_pages + self.layout.guest_gdt)
+
+
+SWITCHER = SwitcherPlace("switcher.elf", SWITCHER_BASE, SWITCHER_TEXT, CPU_PAGES, PAGES)
+OLD_SWITCHER = SwitcherPlace(
+    "switcher-2.6.23.elf", OLD_SWITCHER_BASE, OLD_SWITCHER_TEXT, OLD_CPU_PAGES, OLD_PAGES
+)
 
 
 class Changed(IntFlag):
@@ -111,6 +157,7 @@ class Switcher:
     switch_to_guest: int
     text: bytes
     default_idt_entries: tuple[int, ...]
+    place: SwitcherPlace
 
 
 @cache
@@ -120,19 +167,20 @@ def shipped_image(name: str) -> ElfImage:
     return parse_elf(name, image)
 
 
-def load_switcher(image: ElfImage, base: int = SWITCHER_BASE) -> Switcher:
-    """Take the Switcher out of its ELF file and relocate its entry points to `base`.
+def load_switcher(image: ElfImage, place: SwitcherPlace = SWITCHER) -> Switcher:
+    """Take the Switcher out of its ELF file and relocate its entry points to their place.
 
     The text itself does not mind where it is: its jumps are relative. The addresses in the table are absolute.
     """
     start, end = image.address_of("start_switcher_text"), image.address_of("end_switcher_text")
-    offset = base - start
+    offset = place.base - start
     assert end - start <= PAGE_SIZE
     table = image.bytes_at(image.address_of("default_idt_entries"), 4 * IDT_ENTRIES)
     return Switcher(
         switch_to_guest=image.address_of("switch_to_guest") + offset,
         text=image.bytes_at(start, end - start),
         default_idt_entries=tuple(entry + offset for (entry,) in struct.iter_unpack("<I", table)),
+        place=place,
     )
 
 
@@ -177,34 +225,36 @@ def set_up_switcher(
 
     `host_gdt` and `host_idt` are host-virtual address and size in bytes.
     """
-    memory.write(SWITCHER_TEXT, switcher.text.ljust(PAGE_SIZE, b"\0"))
-    memory.write(CPU_PAGES, bytes(2 * PAGE_SIZE))
-    _write_table_register(memory, PAGES.host_gdt_desc, host_gdt)
-    _write_table_register(memory, PAGES.host_idt_desc, host_idt)
-    guest_gdt = LGUEST_PAGES + PAGES.guest_gdt, 8 * GDT_ENTRIES
-    guest_idt = LGUEST_PAGES + PAGES.guest_idt, 8 * IDT_ENTRIES
-    _write_table_register(memory, PAGES.guest_gdt_desc, guest_gdt)
-    _write_table_register(memory, PAGES.guest_idt_desc, guest_idt)
-    memory.write(CPU_PAGES + PAGES.guest_tss, guest_tss())
-    write_default_gdt_entries(memory, CPU_PAGES + PAGES.guest_gdt)
+    place = switcher.place
+    pages, layout = place.cpu_pages, place.layout
+    memory.write(place.text, switcher.text.ljust(PAGE_SIZE, b"\0"))
+    memory.write(pages, bytes(2 * PAGE_SIZE))
+    _write_table_register(memory, pages + layout.host_gdt_desc, host_gdt)
+    _write_table_register(memory, pages + layout.host_idt_desc, host_idt)
+    guest_gdt = place.lguest_pages + layout.guest_gdt, 8 * GDT_ENTRIES
+    guest_idt = place.lguest_pages + layout.guest_idt, 8 * IDT_ENTRIES
+    _write_table_register(memory, pages + layout.guest_gdt_desc, guest_gdt)
+    _write_table_register(memory, pages + layout.guest_idt_desc, guest_idt)
+    memory.write(pages + layout.guest_tss, guest_tss(place))
+    write_default_gdt_entries(memory, place)
     for vector, handler in enumerate(switcher.default_idt_entries):
-        entry = default_idt_entry(vector, handler)
-        write_descriptor(memory, CPU_PAGES + PAGES.guest_idt, vector, entry)
+        write_descriptor(memory, place.guest_idt, vector, default_idt_entry(vector, handler))
 
 
-def guest_tss() -> bytes:
+def guest_tss(place: SwitcherPlace = SWITCHER) -> bytes:
     """The TSS while a Guest runs: traps to ring 0 push onto the regs page, and no I/O port is allowed."""
     tss = bytearray(TSS_SIZE)
-    struct.pack_into("<II", tss, _TSS_ESP0, LGUEST_STATE, LGUEST_DS)
+    struct.pack_into("<II", tss, _TSS_ESP0, place.lguest_state, LGUEST_DS)
     struct.pack_into("<H", tss, _TSS_IO_BITMAP, TSS_SIZE)
     return bytes(tss)
 
 
-def write_default_gdt_entries(memory: PhysicalMemory, gdt: int) -> None:
+def write_default_gdt_entries(memory: PhysicalMemory, place: SwitcherPlace = SWITCHER) -> None:
     """The entries that no Guest can change: the Switcher's own segments and the TSS."""
+    gdt = place.guest_gdt
     write_descriptor(memory, gdt, LGUEST_CS >> 3, flat_descriptor(DESC_CODE))
     write_descriptor(memory, gdt, LGUEST_DS >> 3, flat_descriptor(DESC_DATA))
-    tss = tss_descriptor(LGUEST_PAGES + PAGES.guest_tss)
+    tss = tss_descriptor(place.lguest_pages + place.layout.guest_tss)
     write_descriptor(memory, gdt, TSS_SELECTOR >> 3, tss)
 
 
@@ -215,12 +265,14 @@ def write_descriptor(
     memory.write(table + 8 * index, struct.pack("<II", *words))
 
 
-def _write_table_register(memory: PhysicalMemory, offset: int, table: tuple[int, int]) -> None:
+def _write_table_register(memory: PhysicalMemory, at: int, table: tuple[int, int]) -> None:
     address, size = table
-    memory.write(CPU_PAGES + offset, _DESCRIPTOR.pack(size - 1, address))
+    memory.write(at, _DESCRIPTOR.pack(size - 1, address))
 
 
-def switcher_pte_page(regs_page: HostPhysical, *, state_writable: bool = False) -> bytes:
+def switcher_pte_page(
+    regs_page: HostPhysical, place: SwitcherPlace = SWITCHER, *, state_writable: bool = False
+) -> bytes:
     """The page table that shows the Switcher: text, then `regs_page`, then the CPU's state page.
 
     A Guest must not be able to write to the state page, or it could give itself any segment. To the Host it is
@@ -229,11 +281,12 @@ def switcher_pte_page(regs_page: HostPhysical, *, state_writable: bool = False) 
     seen = Pte.P | Pte.A
     written = seen | Pte.RW | Pte.D
     entries = (
-        SWITCHER_TEXT | seen,
+        place.text | seen,
         regs_page | written,
-        CPU_STATE | (written if state_writable else seen),
+        place.cpu_pages + PAGE_SIZE | (written if state_writable else seen),
     )
-    return struct.pack("<3I", *entries).ljust(PAGE_SIZE, b"\0")
+    before = bytes(4 * (place.base - SWITCHER_BASE >> PAGE_SHIFT))
+    return (before + struct.pack("<3I", *entries)).ljust(PAGE_SIZE, b"\0")
 
 
 def switcher_directory_entry(page_table: HostPhysical) -> int:
@@ -297,10 +350,12 @@ def copy_in_guest_info(
     """Prepare the CPU's pages for `guest`; `ran_last` tells whether it was this Guest that ran before."""
     if not ran_last:
         guest.changed = _ALL
-    _keep(memory, _HOST_CR3, host_cr3)
+    place = switcher.place
+    tss = place.cpu_pages + place.layout.guest_tss
+    _keep(memory, place.cpu_pages + place.layout.host_cr3, host_cr3)
     map_switcher(memory, guest.shadow_root, guest.switcher_page_table)
-    _keep(memory, _ESP1, guest.esp1)
-    _keep(memory, _SS1, guest.ss1)
+    _keep(memory, tss + _TSS_ESP1, guest.esp1)
+    _keep(memory, tss + _TSS_SS1, guest.ss1)
     if guest.changed:
         _copy_changed(guest, switcher)
         guest.changed = 0
@@ -314,10 +369,10 @@ def _keep(memory: PhysicalMemory, address: int, value: int) -> None:
 
 def _copy_changed(guest: GuestOnCpu, switcher: Switcher) -> None:
     if guest.changed & _IDT:
-        guest.copy_traps(HostPhysical(CPU_PAGES + PAGES.guest_idt), switcher.default_idt_entries)
+        guest.copy_traps(switcher.place.guest_idt, switcher.default_idt_entries)
     copy_gdt = _gdt_copier(guest)
     if copy_gdt is not None:
-        copy_gdt(HostPhysical(CPU_PAGES + PAGES.guest_gdt))
+        copy_gdt(switcher.place.guest_gdt)
 
 
 def _gdt_copier(guest: GuestOnCpu) -> Callable[[HostPhysical], None] | None:
@@ -335,13 +390,17 @@ __all__ = [
     "LGUEST_CS",
     "LGUEST_DS",
     "LGUEST_TRAP_ENTRY",
+    "OLD_PAGES",
+    "OLD_SWITCHER",
     "PAGES",
+    "SWITCHER",
     "TSS_SELECTOR",
     "TSS_SIZE",
     "Changed",
     "GuestOnCpu",
     "PagesLayout",
     "Switcher",
+    "SwitcherPlace",
     "copy_in_guest_info",
     "default_idt_entry",
     "flat_descriptor",

@@ -72,6 +72,10 @@ SHIPPED: Mapping[str, ShippedGuest] = MappingProxyType(
             summary="kestrel with a bug: the same, but only at the very last instruction",
             options=_KESTREL_OPTIONS,
         ),
+        "kestrel-bugs": ShippedGuest(
+            summary="one of lguest's bugs at a time, as it was or fixed; traces/ has them",
+            options="bug=NAME or fix=NAME, hz=N, loops=N",
+        ),
     }
 )
 

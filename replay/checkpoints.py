@@ -6,8 +6,9 @@ engine or the Host that the machine could not have produced itself in kind. Whet
 shown by the next digest in the log.
 
 Fields: `cpu.*` are those of hostvm.cpu_state.CpuState, `guestN.*` those of hostvm.lguest.LguestState; `guestN.devices`
-is for device_checkpoints.py; `page_numbers` (32-bit little-endian each, ascending) and `page_contents` (4096 bytes
-each) are memory, pages of zeroes left out.
+is for device_checkpoints.py, `guestN.dma` and `guestN.pending_dma`, where there is any, for dma_checkpoints.py;
+`page_numbers` (32-bit little-endian each, ascending) and `page_contents` (4096 bytes each) are memory, pages of zeroes
+left out.
 
 Read next: hostvm/machine.py (MachineState), session.py (which starts from one).
 """
@@ -27,6 +28,7 @@ from hostvm.page_tables import ROOTS, TablesState
 from hostvm.units import Tick
 from hostvm.x86 import PAGE_SHIFT, PAGE_SIZE, Cr0
 from replay.device_checkpoints import device_values, devices_of
+from replay.dma_checkpoints import binding_values, bindings_of
 from replay.errors import TraceFormatError
 from replay.log import Checkpoint
 from replay.wire import Value
@@ -120,6 +122,10 @@ def _guest_fields(guest: LguestState) -> dict[str, Value]:
         "kernel_address": guest.tables.kernel_address,
         "pool": list(guest.tables.pool),
     }
+    if guest.dma:
+        fields["dma"] = binding_values(guest.dma)
+    if guest.pending_dma is not None:
+        fields["pending_dma"] = list(guest.pending_dma)
     return fields
 
 
@@ -168,6 +174,9 @@ class _Fields:
     def __init__(self, values: Mapping[str, Value], error: Callable[[str], Exception]) -> None:
         self._values = values
         self._error = error
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._values
 
     def part(self, prefix: str) -> _Fields:
         """The fields whose names begin with `prefix` and a dot."""
@@ -296,8 +305,10 @@ def _guest(fields: _Fields, machine: Machine, number: int) -> LguestState:
     ended = fields.optional("ended", max(EndReason) + 1)
     text = fields.text("ended_text")
     fields.demand(ended is None or ended in set(EndReason), "an unknown end")
-    return LguestState(
-        **numbers,
+    pending_dma = fields.integers("pending_dma", _WORD) if "pending_dma" in fields else ()
+    fields.demand(len(pending_dma) in (0, 2), "half a buffer that is sent")
+    state = LguestState(
+        **numbers,  # type: ignore[arg-type]
         idt=_two_words(fields.integers("idt", _WORD, 2 * len(pattern.idt))),
         gdt=_two_words(fields.integers("gdt", _WORD, 2 * len(pattern.gdt))),
         halted=fields.flag("halted"),
@@ -306,6 +317,12 @@ def _guest(fields: _Fields, machine: Machine, number: int) -> LguestState:
         lguest_data=fields.optional("lguest_data", _WORD),
         ended=None if ended is None else (ended, text),
         tables=_tables(fields, machine, number),
+    )
+    bound = fields.listing("dma") if "dma" in fields else []
+    return replace(
+        state,
+        dma=bindings_of(bound, fields.error),
+        pending_dma=(pending_dma[0], pending_dma[1]) if pending_dma else None,
     )
 
 

@@ -35,6 +35,11 @@ class Outstanding:
             return None
         return min(due for due, _ in self._requests.values())
 
+    def take(self, guest: int, irq: int) -> Request | None:
+        """Pass out the request that this interrupt of a Guest will answer, if there is one."""
+        key = next((key for key in self._requests if (key[0], key[2]) == (guest, irq)), None)
+        return None if key is None else self._requests.pop(key)[1]
+
     def take_due(self, now: int) -> tuple[Request, ...]:
         """Pass out the requests whose time has come, in the order of their times."""
         ripe = sorted((due, key) for key, (due, _) in self._requests.items() if due <= now)

@@ -19,9 +19,9 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from hostvm.abi import DevicePage, generation
+from hostvm.abi import generation
 from hostvm.devices.config import NetConfig
-from hostvm.devices.descriptor_page import lay_out_devices
+from hostvm.devices.placing import place_devices
 from hostvm.launcher import GuestConfig
 from hostvm.observations import PacketSent
 from hostvm.world import Completion
@@ -49,8 +49,9 @@ def ports_of(guests: Sequence[GuestConfig]) -> tuple[Port, ...]:
     return tuple(
         Port(number, placed.number, placed.queues[0].irq, placed.config.address)
         for number, guest in enumerate(guests)
-        if generation(guest.abi).device_page is not DevicePage.OLDER
-        for placed in lay_out_devices(guest.memory, guest.devices).devices
+        for placed in place_devices(
+            generation(guest.abi).device_page, guest.memory, guest.devices
+        ).devices
         if isinstance(placed.config, NetConfig)
     )
 

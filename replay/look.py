@@ -137,7 +137,7 @@ class Look:
 
     def _guest_physical(self, guest: LaunchedGuest, address: int) -> int | None:
         inside = address >> PAGE_SHIFT < guest.loaded.pfn_limit
-        return guest.base + address if inside else None
+        return guest.guest_memory.host_address(address) if inside else None
 
     def entry_addresses(self, address: int, space: GuestSpace) -> tuple[int | None, int | None]:
         """Guest-physical addresses of the directory entry and of the table entry that map `address`."""

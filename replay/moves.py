@@ -235,7 +235,11 @@ def _switch(timeline: Timeline, backwards: bool) -> Arrival:
 
     Into the Guest leads the Switcher's IRET, and the tick behind it is meant; out of it a trap to one of its entries.
     """
-    entries = {address: v for v, address in enumerate(timeline.machine.switcher_entries)}
+    entries = {
+        address: vector
+        for switcher in timeline.machine.switchers
+        for vector, address in enumerate(switcher.default_idt_entries)
+    }
 
     def turns(look: Look) -> bool:
         cpu = look.machine.cpu

@@ -31,6 +31,8 @@ class Verdict(Enum):
     KILLED = "killed"
     CRASHED = "crashed"
     PANIC = "panic"
+    LATE = "late"
+    CALLS = "calls"
     ASSERTION = "assertion"
     MET = "met"
     DIFFERS = "differs"
@@ -57,7 +59,9 @@ class Oracle:
 
     `panic`: a regular expression for what it prints. `holds`: expressions that must never be false. `until`:
     expressions that must never become true. `region`: linear address and length of memory that must be, at the end, as
-    it is without the interrupt.
+    it is without the interrupt. `late`: ticks that a virtual interrupt may wait from being raised to being delivered.
+    `calls`: hypercalls, by name or number, that may not be made more often in a run. `delivered`: expressions that must
+    be true whenever a virtual interrupt is delivered.
     """
 
     ticks: int = 200_000
@@ -65,6 +69,9 @@ class Oracle:
     holds: tuple[str, ...] = ()
     until: tuple[str, ...] = ()
     region: tuple[int, int] | None = None
+    late: int | None = None
+    calls: tuple[tuple[str, int], ...] = ()
+    delivered: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As JSON has it."""
@@ -80,6 +87,9 @@ class Oracle:
             tuple(found["holds"]),
             tuple(found["until"]),
             None if region is None else (int(region[0]), int(region[1])),
+            None if found["late"] is None else int(found["late"]),
+            tuple((str(name), int(times)) for name, times in found["calls"]),
+            tuple(found["delivered"]),
         )
 
 
@@ -87,7 +97,8 @@ class Oracle:
 class Outcome:
     """One place and what came of it. `end`: when the run was over; `delivered`: when lguest delivered the interrupt.
 
-    `eip` and `code` are the instruction at the place, as far as it can be read.
+    `gap`: how many ticks after the first interrupt was taken the second one came, if there were to be two. `eip` and
+    `code` are the instruction at the place, as far as it can be read.
     """
 
     tick: Tick
@@ -98,6 +109,7 @@ class Outcome:
     end: Tick = _NEVER
     delivered: Tick | None = None
     code: bytes = b""
+    gap: int = 0
 
     @property
     def kind(self) -> str:
@@ -116,6 +128,7 @@ class Outcome:
             "end": self.end,
             "delivered": self.delivered,
             "code": self.code.hex(),
+            "gap": self.gap,
         }
 
     @classmethod
@@ -131,6 +144,7 @@ class Outcome:
             Tick(int(found["end"])),
             None if delivered is None else Tick(int(delivered)),
             bytes.fromhex(found["code"]),
+            int(found["gap"]),
         )
 
 
@@ -151,7 +165,7 @@ class Class:
 def classes(outcomes: Iterable[Outcome]) -> list[Class]:
     """The classes that there are among outcomes: failures first, the most frequent of them first."""
     found: dict[str, Class] = {}
-    for outcome in sorted(outcomes, key=lambda each: each.tick):
+    for outcome in sorted(outcomes, key=lambda each: (each.tick, each.gap)):
         its = found.setdefault(outcome.kind, Class(outcome.kind, outcome.verdict))
         its.outcomes.append(outcome)
     return sorted(found.values(), key=lambda c: (not c.verdict.failed, -len(c.outcomes), c.kind))

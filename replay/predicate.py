@@ -22,6 +22,7 @@ from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
 from hostvm.cpu_state import CS, DS, ES, FS, GS, SS
+from hostvm.interrupts_and_traps import interrupts_on
 from hostvm.lguest import Lguest
 from hostvm.x86 import Eflags
 from replay.frames import nesting
@@ -102,7 +103,7 @@ NAMES: Mapping[str, Term] = {
     "pending": lambda look: _lguest(look).irqs_pending,
     "deliverable": lambda look: (
         _lguest(look).irqs_pending & ~NAMES["blocked"](look) & _WORD
-        if NAMES["irq_enabled"](look) and not _in_noirq(look)
+        if interrupts_on(_lguest(look)) and not _in_noirq(look)
         else 0
     ),
     "halted": lambda look: _lguest(look).halted,

@@ -23,10 +23,9 @@ from typing import TYPE_CHECKING, TypeAlias
 from hostvm import edits
 from hostvm.cpu_state import CpuState
 from hostvm.edits import Edit, Target
-from hostvm.memory_map import CPU_PAGES, SWITCHER_SLOT
+from hostvm.memory_map import SWITCHER_SLOT
 from hostvm.observations import Hypercall, IrqDelivered, IrqRaised
 from hostvm.probes import touches
-from hostvm.switcher import PAGES
 from hostvm.units import Tick
 from hostvm.x86 import PAGE_MASK, Pte
 from replay.events import DebuggerWrite, Event, Kind
@@ -247,7 +246,7 @@ def place_of(look: Look, location: Location) -> Place:
         case Place():
             return fixed(location, look)
         case RealIdtEntry(vector) if 0 <= vector < _VECTORS:
-            return Place(CPU_PAGES + PAGES.guest_idt + 8 * vector, 8, MachineSpace())
+            return Place(look.guest.place.guest_idt + 8 * vector, 8, MachineSpace())
         case GuestEntry(address, guest):
             return _guest_entry(look, address, guest)
         case ShadowEntry(address, guest):

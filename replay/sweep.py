@@ -15,30 +15,37 @@ Read next: sweep_crew.py.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
-from hostvm.observations import EndReason
+from hostvm.interrupts_and_traps import LGUEST_IRQS, interrupts_on
+from hostvm.machine import Machine
+from hostvm.observations import EndReason, IrqRaised
 from hostvm.units import Tick
 from replay.branch import Branch, since
 from replay.errors import ReplayError
+from replay.events import Kind
 from replay.instructions import LONGEST
 from replay.log import TraceReader
 from replay.look import GuestSpace, Look, World
 from replay.outcomes import Oracle, Outcome, Reception, Verdict
 from replay.predicate import NAMES, BadPredicate
+from replay.run_notes import Allowed, Notes, Watch
 from replay.snapshots import Snapshot
 from replay.stops import EventStop, InstructionMet, Instructions, Predicate
-from replay.sweep_world import Notes, Placed, PlacedWorld, place
+from replay.sweep_world import Background, Placed, PlacedWorld, place
 from replay.symbols import Symbols
 from replay.timeline import Timeline
 
 # The user's own: a class for the end of a run, or None if there is nothing to say of it.
 Judge: TypeAlias = Callable[[Look], str | None]
 MOST_PLACES = 1_000_000
+# A device that no Guest has.
+FREE = 255
 _NEAR = 4096
-_VERDICTS = {
+VERDICTS = {
     EndReason.KILLED: Verdict.KILLED,
     EndReason.CRASHED: Verdict.CRASHED,
     EndReason.POWEROFF: Verdict.ENDED,
@@ -52,28 +59,51 @@ class BadSweep(ReplayError):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is placed at each place, and how the runs go on."""
+    """What is placed at each place, and how the runs go on.
 
-    irq: int = 0
+    `irqs` come all at once; with `pairs`, the first comes at the place and the last of them each of 1 to `pairs` ticks
+    later, in a run of its own. `move`: tick of a hardware interrupt of the history that comes at the place instead.
+    """
+
+    irqs: tuple[int, ...] = (0,)
     guest: int = 0
     seed: int = 0
     force: bool = False
     oracle: Oracle = field(default_factory=Oracle)
+    background: Background = Background.SEEDED
+    pairs: int = 0
+    move: Tick | None = None
+
+    @property
+    def gaps(self) -> Sequence[int]:
+        """How many ticks after the first interrupt the second one comes; 0: there is none."""
+        return range(1, self.pairs + 1) if self.pairs else (0,)
 
     def to_json(self) -> dict[str, Any]:
         """As JSON has it."""
-        plan = {"irq": self.irq, "guest": self.guest, "seed": self.seed, "force": self.force}
-        return {**plan, "oracle": self.oracle.to_json()}
+        return {
+            "irqs": list(self.irqs),
+            "guest": self.guest,
+            "seed": self.seed,
+            "force": self.force,
+            "oracle": self.oracle.to_json(),
+            "background": self.background.value,
+            "pairs": self.pairs,
+            "move": self.move,
+        }
 
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> Plan:
         """The plan that `to_json` wrote."""
         return cls(
-            int(found["irq"]),
+            tuple(int(irq) for irq in found["irqs"]),
             int(found["guest"]),
             int(found["seed"]),
             bool(found["force"]),
             Oracle.from_json(found["oracle"]),
+            Background(found["background"]),
+            int(found["pairs"]),
+            None if found["move"] is None else Tick(int(found["move"])),
         )
 
 
@@ -86,13 +116,35 @@ class Sweep(Timeline):
         self._judge = judge
         if not 0 <= plan.guest < len(self.machine.guests):
             raise BadSweep(f"there is no guest {plan.guest}")
-        if not 0 <= plan.irq < 32:
-            raise BadSweep(f"there is no irq {plan.irq}")
+        for irq in plan.irqs:
+            if not 0 <= irq < LGUEST_IRQS:
+                raise BadSweep(f"there is no irq {irq}")
+        if plan.move is not None and not self.store.interrupt_at(plan.move):
+            raise BadSweep(f"no hardware interrupt is taken at tick {plan.move}")
+        oracle = plan.oracle
         try:
-            self._panic = None if plan.oracle.panic is None else re.compile(plan.oracle.panic)
-            self._wrong = [*map(self._never, plan.oracle.holds), *map(self._met, plan.oracle.until)]
+            self._watch = Watch(
+                plan.guest,
+                frozenset(plan.irqs),
+                None if oracle.panic is None else re.compile(oracle.panic),
+                oracle.late,
+                dict(self._call(name, times) for name, times in oracle.calls),
+                tuple(map(self._at_delivery, oracle.delivered)),
+            )
+            self._wrong = [*map(self._never, oracle.holds), *map(self._met, oracle.until)]
         except (re.error, BadPredicate) as error:
             raise BadSweep(str(error)) from error
+
+    def _call(self, name: str, times: int) -> tuple[int, Allowed]:
+        """A hypercall by its name or number. Raises BadSweep."""
+        for number, call in self.machine.guests[self.plan.guest].lguest.abi.hypercalls.items():
+            if name.upper() in (call.name, str(number)):
+                return number, Allowed(call.name, times)
+        raise BadSweep(f"the guest's lguest has no hypercall {name}")
+
+    def _at_delivery(self, text: str) -> tuple[str, Callable[[], bool]]:
+        predicate = self.predicate(text)
+        return text, lambda: predicate.holds(self.look)
 
     def _never(self, text: str) -> tuple[Verdict, str, Predicate]:
         return Verdict.ASSERTION, text, self.predicate(f"not ({text})")
@@ -103,37 +155,95 @@ class Sweep(Timeline):
     # ---- one place after the other --------------------------------------------------------------
 
     def outcomes(self, ticks: Iterable[Tick]) -> Iterator[Outcome]:
-        """What comes of an interrupt at each of these ticks, ascending."""
+        """What comes of interrupts at each of these ticks; ascending is quickest."""
         for tick in ticks:
-            if self.tick <= tick <= self.tick + _NEAR:
-                self._arrive(tick)
+            start = tick if self.plan.move is None else min(tick, self.plan.move)
+            if self.tick <= start <= self.tick + _NEAR:
+                self._arrive(start)
             else:
-                self.go(tick)
-            code = self.read(self.machine.cpu.eip, LONGEST)
-            yield replace(self._outcome(), code=code)
+                self.go(start)
+            yield from self._at(tick)
 
-    def _outcome(self) -> Outcome:
-        reception = self._reception()
-        placed = place(self.machine, self.plan.guest, self.plan.irq)
-        wanted = reception is Reception.DELIVERED or (
-            self.plan.force and reception is not Reception.UNSET
-        )
-        if placed is None or not wanted:
-            return Outcome(self.tick, self.machine.cpu.eip, reception, Verdict.SKIPPED)
+    def _at(self, tick: Tick) -> Iterator[Outcome]:
+        """All runs of one place, made from where the machine stands, which is there or before it."""
+        if self.tick == tick and not self._wanted(reception := self._reception()):
+            yield self._here(reception)
+            return
         self.snapshots.pinned = self.tick
         keep = self.keep_here()
-        outcome = self._run_from(placed, reception)
-        if outcome.verdict is Verdict.PASSED and self.plan.oracle.region is not None:
-            outcome = self._compared(keep, placed, outcome)
+        for gap in self.plan.gaps:
+            with self._run_of_its_own(keep):
+                outcome = self._outcome(tick, gap)
+            if outcome.verdict is Verdict.PASSED and self.plan.oracle.region is not None:
+                outcome = self._compared(keep, outcome)
+            yield outcome
+            if outcome.verdict is Verdict.SKIPPED:
+                return
+
+    def _wanted(self, reception: Reception) -> bool:
+        return reception is Reception.DELIVERED or (
+            self.plan.force and reception is not Reception.UNSET
+        )
+
+    def _here(self, reception: Reception) -> Outcome:
+        """An outcome of which nothing is known but where it is."""
+        eip = self.machine.cpu.eip
+        code = self.read(eip, LONGEST)
+        return Outcome(self.machine.tick, eip, reception, Verdict.SKIPPED, code=code)
+
+    @contextmanager
+    def _run_of_its_own(self, keep: Snapshot) -> Iterator[None]:
+        """Around a run that leaves history: the way back."""
+        yield
         self._quiet()
         self._restore(keep)
-        return outcome
+
+    def _outcome(self, tick: Tick, gap: int) -> Outcome:
+        """A run of its own. The machine stands at its end; with SKIPPED, anywhere."""
+        machine, notes = self.machine, Notes(self._watch)
+        world = self._world_from_here(notes)
+        machine.enter(world)
+        # What is moved to a later tick is held back until then.
+        machine.run(tick)
+        if machine.tick != tick:
+            return replace(self._here(Reception.DEAF), tick=tick, gap=gap)
+        here = replace(self._here(self._reception()), gap=gap)
+        if not self._wanted(here.reception):
+            return here
+        for placed in self._placed(machine, gap):
+            world.place(placed)
+        return replace(here, **self._finish(world, notes, tick))
+
+    def _world_from_here(self, notes: Notes, seed: int | None = None) -> PlacedWorld:
+        plan = self.plan
+        return PlacedWorld(
+            since(self),
+            (),
+            notes,
+            seed=plan.seed if seed is None else seed,
+            background=plan.background,
+            holds=plan.move is not None,
+            pause=self._pause,
+        )
+
+    def _placed(self, machine: Machine, gap: int) -> list[Placed]:
+        """What is placed where `machine` stands."""
+        plan = self.plan
+        placed = [place(machine, plan.guest, irq) for irq in plan.irqs[: 1 if gap else None]]
+        found = [each for each in placed if each is not None]
+        if gap:
+            found.append(Placed(Tick(machine.tick + gap), plan.guest, plan.irqs[-1], device=FREE))
+        return found
 
     def _reception(self) -> Reception:
-        """What would happen to the interrupt here."""
+        """What would happen to the interrupts here: the worst of it."""
+        irqs = self.plan.irqs[:1] if self.plan.pairs else self.plan.irqs
+        return max(map(self._reception_of, irqs), key=list(Reception).index)
+
+    def _reception_of(self, irq: int) -> Reception:
         machine, plan = self.machine, self.plan
         its = machine.guests[plan.guest].lguest
-        placed = place(machine, plan.guest, plan.irq)
+        placed = place(machine, plan.guest, irq)
         if placed is None:
             return Reception.UNSET
         if (
@@ -142,9 +252,9 @@ class Sweep(Timeline):
             or not machine.cpu.interruptible(placed.vector)
         ):
             return Reception.DEAF
-        blocked = NAMES["blocked"](self.look) >> plan.irq & 1
-        gate = its.idt[32 + plan.irq][1] & 0x8000
-        if blocked or not gate or not NAMES["irq_enabled"](self.look) & 0x200:
+        blocked = NAMES["blocked"](self.look) >> irq & 1
+        gate = its.idt[32 + irq][1] & 0x8000
+        if blocked or not gate or not interrupts_on(its):
             return Reception.HELD
         return Reception.HELD if NAMES["in_noirq"](self.look) else Reception.DELIVERED
 
@@ -155,33 +265,38 @@ class Sweep(Timeline):
         self.go(tick)
         self.snapshots.pinned = self.tick
         keep = self.keep_here()
-        outcome = self._run_from(None, Reception.UNSET, seed)
-        self._quiet()
-        self._restore(keep)
-        return outcome
+        with self._run_of_its_own(keep):
+            return self._undisturbed(seed)
 
-    def _run_from(
-        self, placed: Placed | None, reception: Reception, seed: int | None = None
-    ) -> Outcome:
-        plan, machine = self.plan, self.machine
-        notes = Notes(plan.guest, plan.irq, self._panic)
-        start, eip = self.tick, machine.cpu.eip
-        seed = plan.seed if seed is None else seed
-        world = PlacedWorld(since(self), placed, notes, seed=seed, pause=self._pause)
-        machine.enter(world)
-        wrong = self._go_on(world, Tick(start + plan.oracle.ticks))
+    def _undisturbed(self, seed: int | None = None) -> Outcome:
+        """A run from here in which nothing is placed. The machine stands at its end."""
+        notes, start = Notes(self._watch), self.tick
+        world = self._world_from_here(notes, seed)
+        world.release()
+        here = Outcome(start, self.machine.cpu.eip, Reception.UNSET, Verdict.PASSED)
+        self.machine.enter(world)
+        return replace(here, **self._finish(world, notes, start))
+
+    def _finish(self, world: PlacedWorld, notes: Notes, start: Tick) -> dict[str, Any]:
+        """Run on in `world` to the end; what an Outcome has to say of it."""
+        wrong = self._go_on(world, Tick(start + self.plan.oracle.ticks))
         verdict, text = wrong or self._judged(notes)
-        return Outcome(start, eip, reception, verdict, text, machine.tick, notes.delivered)
+        return {
+            "verdict": verdict,
+            "text": text,
+            "end": self.machine.tick,
+            "delivered": notes.delivered,
+        }
 
     def _go_on(self, world: PlacedWorld, until: Tick) -> tuple[Verdict, str] | None:
         """Run to `until`, or until there is something to say; answers which expression was met."""
+        machine = self.machine
         if not self._wrong:
-            self.machine.run(until)
+            machine.run(until)
             return None
         for verdict, text, predicate in self._wrong:
             if predicate.holds(self.look):
                 return verdict, text
-        machine = self.machine
         stops = [(number, predicate) for number, (_, _, predicate) in enumerate(self._wrong)]
         scan = world.scan = self.scan(stops, backwards=False)
         machine.cpu.set_probes(scan.probes())
@@ -200,11 +315,12 @@ class Sweep(Timeline):
         return None
 
     def _judged(self, notes: Notes) -> tuple[Verdict, str]:
+        notes.overdue(self.machine.tick)
+        if notes.wrong is not None:
+            return notes.wrong[:2]
         if notes.ended is not None:
-            verdict, text = _VERDICTS[notes.ended.reason], notes.ended.text
+            verdict, text = VERDICTS[notes.ended.reason], notes.ended.text
             return verdict, text if verdict.failed else notes.ended.reason.name.lower()
-        if notes.said is not None:
-            return Verdict.PANIC, notes.said[1]
         said = None if self._judge is None else self._judge(self.look)
         if said is not None:
             return Verdict.MET, said
@@ -212,15 +328,15 @@ class Sweep(Timeline):
             return Verdict.STUCK, "nothing can wake it"
         return Verdict.PASSED, ""
 
-    def _compared(self, keep: Snapshot, placed: Placed, outcome: Outcome) -> Outcome:
+    def _compared(self, keep: Snapshot, outcome: Outcome) -> Outcome:
         """The outcome, given what the region would be at its end if the interrupt had not come."""
-        with_it = self._region()
-        self._quiet()
-        self._restore(keep)
-        self._run_from(None, outcome.reception)
-        if self._region() == with_it:
-            return outcome
-        return replace(outcome, verdict=Verdict.DIFFERS)
+        with self._run_of_its_own(keep):
+            self._outcome(outcome.tick, outcome.gap)
+            with_it = self._region()
+        with self._run_of_its_own(keep):
+            self._undisturbed()
+            without = self._region()
+        return outcome if with_it == without else replace(outcome, verdict=Verdict.DIFFERS)
 
     def _region(self) -> bytes:
         assert self.plan.oracle.region is not None
@@ -231,11 +347,13 @@ class Sweep(Timeline):
 
     def branch_of(self, outcome: Outcome) -> Branch:
         """The run of an outcome as a branch, up to its end."""
-        self.go(outcome.tick)
-        placed = place(self.machine, self.plan.guest, self.plan.irq)
-        notes = Notes(self.plan.guest, self.plan.irq)
-        world = PlacedWorld(since(self), placed, notes, seed=self.plan.seed)
+        self.go(outcome.tick if self.plan.move is None else min(outcome.tick, self.plan.move))
+        world = self._world_from_here(Notes(self._watch))
         branch = Branch(self, world, self.plan.seed)
+        branch.extend(outcome.tick)
+        # A piece that ends where it begins tells the World nothing, so the machine asks only from here on.
+        for placed in self._placed(branch.frontier.machine, outcome.gap):
+            world.place(placed)
         branch.extend(outcome.end)
         return branch
 
@@ -262,6 +380,18 @@ class Sweep(Timeline):
         snapshot = self.snapshots.at_or_before(self.tick)
         assert snapshot is not None
         self._restore(snapshot)
+
+    def raised_by(self, tick: Tick) -> tuple[int, ...]:
+        """The virtual interrupts that the hardware interrupt taken at `tick` raises in the history. Raises BadSweep."""
+        if not self.store.interrupt_at(tick):
+            raise BadSweep(f"no hardware interrupt is taken at tick {tick}")
+        guest = self.plan.guest
+        behind = self.store.find_after(tick, lambda _: True, frozenset(Kind))
+        turn = next(behind, None)
+        if turn is None:
+            return ()
+        raised = (e for e in self.store.events_at(turn.tick) if isinstance(e, IrqRaised))
+        return tuple(sorted({event.irq for event in raised if event.guest == guest}))
 
     def around(self, stop: EventStop, distance: int) -> list[Tick]:
         """Ticks not further than `distance` from an event that `stop` wants."""

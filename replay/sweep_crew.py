@@ -6,7 +6,8 @@ costs nobody a result: what it had not finished goes to the others.
 
 (i) *Order.* Results should soon tell something about the whole window. So the units are taken in strides: every
 eighth of them first, from the beginning to the end of the window, then every eighth from the second on, and so on.
-(ii) *The journal* has a line for each result. A sweep that was broken off is taken up where its journal ends.
+(ii) *The journal* has a line for each place, with all its results. A sweep that was broken off is taken up where its
+     journal ends.
 
 Read next: sweep.py.
 """
@@ -19,7 +20,7 @@ import signal
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from os import PathLike, fspath
 from pathlib import Path
@@ -36,10 +37,12 @@ from replay.outcomes import Outcome
 from replay.sweep import BadSweep, Plan, Sweep
 
 Unit: TypeAlias = tuple[Tick, ...]
+# Of one place: what comes of it, or of each pair that begins there.
+Results: TypeAlias = tuple[Outcome, ...]
 UNIT = 32
 _NEAR = 64
 _STRIDE = 8
-_VERSION = 1
+_VERSION = 2
 
 
 def units_of(ticks: Iterable[Tick]) -> list[Unit]:
@@ -85,19 +88,19 @@ class Journal:
         try:
             found = [json.loads(line) for line in lines]
             if found[0] == self._head:
-                self.done = [Outcome.from_json(row) for row in found[1:]]
+                self.done = [Outcome.from_json(row) for rows in found[1:] for row in rows]
                 return
         except (ValueError, KeyError, TypeError):
             raise BadSweep(f"{path}: not the journal of a sweep") from None
         raise BadSweep(f"{path}: the journal of another sweep")
 
-    def _put(self, row: dict[str, Any]) -> None:
+    def _put(self, row: Any) -> None:
         self._file.write(json.dumps(row, separators=(",", ":")).encode() + b"\n")
         self._file.flush()
 
-    def put(self, outcome: Outcome) -> None:
-        """Keep a result."""
-        self._put(outcome.to_json())
+    def put(self, outcomes: Sequence[Outcome]) -> None:
+        """Keep the results of a place."""
+        self._put([outcome.to_json() for outcome in outcomes])
 
     def close(self) -> None:
         """Close the file."""
@@ -117,7 +120,7 @@ class Crew:
         assert count > 0
         self._units: deque[Unit] = deque()
         self._lock = Lock()
-        self._results: Queue[Outcome | str | None] = Queue()
+        self._results: Queue[Results | str | None] = Queue()
         start = json.dumps({"path": fspath(path), "plan": plan.to_json()})
         self._threads: list[Thread] = []
         self.workers = [_spawn(start) for _ in range(count)]
@@ -141,7 +144,7 @@ class Crew:
         for worker in self.workers:
             _close(worker)
 
-    def outcomes(self, units: Sequence[Unit]) -> Iterator[Outcome]:
+    def results(self, units: Sequence[Unit]) -> Iterator[Results]:
         """The results, as they come."""
         self._units.extend(units)
         while self._units:
@@ -151,7 +154,7 @@ class Crew:
             # What a worker leaves that dies last of all is for another round.
             yield from self._round(alive)
 
-    def _round(self, workers: Sequence[subprocess.Popen[bytes]]) -> Iterator[Outcome]:
+    def _round(self, workers: Sequence[subprocess.Popen[bytes]]) -> Iterator[Results]:
         self._threads = [Thread(target=self._feed, args=(worker,)) for worker in workers]
         for thread in self._threads:
             thread.start()
@@ -192,9 +195,13 @@ class Crew:
             line = worker.stdout.readline()
             if not line.endswith(b"\n"):
                 return unit[at:]
-            row = json.loads(line)
-            self._results.put(row["error"] if "error" in row else Outcome.from_json(row))
+            self._results.put(results_of(json.loads(line)))
         return ()
+
+
+def results_of(row: Any) -> Results | str:
+    """What a worker has said of a place, or the error that it reports."""
+    return str(row["error"]) if isinstance(row, dict) else tuple(map(Outcome.from_json, row))
 
 
 def _spawn(start: str) -> subprocess.Popen[bytes]:
@@ -227,26 +234,43 @@ def sweep(
 
     Raises BadSweep, and as Timeline does.
     """
+
+    def made(units: Sequence[Unit]) -> Iterator[Results]:
+        with Crew(path, plan, min(workers or os.cpu_count() or 1, len(units))) as crew:
+            yield from crew.results(units)
+
+    return taken_up(ticks, journal, made)
+
+
+def taken_up(
+    ticks: Iterable[Tick],
+    journal: Journal | None,
+    made: Callable[[Sequence[Unit]], Iterator[Results]],
+) -> Iterator[Outcome]:
+    """What the journal has of `ticks`, then what `made` makes of the others, which goes into the journal."""
     done = [] if journal is None else journal.done
     known = {outcome.tick for outcome in done}
     wanted = sorted(set(ticks))
     asked = set(wanted)
     yield from (outcome for outcome in done if outcome.tick in asked)
     units = units_of(tick for tick in wanted if tick not in known)
-    if not units:
-        return
-    with Crew(path, plan, min(workers or os.cpu_count() or 1, len(units))) as crew:
-        for outcome in crew.outcomes(units):
-            if journal is not None:
-                journal.put(outcome)
-            yield outcome
+    for results in made(units) if units else ():
+        if journal is not None:
+            journal.put(results)
+        yield from results
 
 
 # ---- inside a worker -------------------------------------------------------------------------------
 
 
+def unit_results(made: Sweep, unit: Iterable[Tick]) -> Iterator[list[dict[str, Any]]]:
+    """The results of each place of a unit, as JSON has them."""
+    for tick in unit:
+        yield [outcome.to_json() for outcome in made.outcomes((tick,))]
+
+
 def _work(lines: IO[bytes], out: IO[bytes]) -> None:
-    def say(row: dict[str, Any]) -> None:
+    def say(row: Any) -> None:
         out.write(json.dumps(row, separators=(",", ":")).encode() + b"\n")
         out.flush()
 
@@ -255,8 +279,11 @@ def _work(lines: IO[bytes], out: IO[bytes]) -> None:
         with TraceReader(start["path"]) as reader:
             made = Sweep(reader, Plan.from_json(start["plan"]))
             for line in lines:
-                for outcome in made.outcomes(json.loads(line)):
-                    say(outcome.to_json())
+                for results in unit_results(made, json.loads(line)):
+                    say(results)
+    except BrokenPipeError:
+        # Whoever wanted the results has died.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
     except (ReplayError, HostvmError, OSError) as error:
         say({"error": str(error)})
 
@@ -270,4 +297,15 @@ def _main() -> None:
 if __name__ == "__main__":
     _main()
 
-__all__ = ["UNIT", "Crew", "Journal", "Unit", "sweep", "units_of"]
+__all__ = [
+    "UNIT",
+    "Crew",
+    "Journal",
+    "Results",
+    "Unit",
+    "results_of",
+    "sweep",
+    "taken_up",
+    "unit_results",
+    "units_of",
+]

@@ -57,8 +57,9 @@ class Report:
     def summary(self) -> Iterator[str]:
         """What was done."""
         plan, tried = self._plan, sum(len(found.outcomes) for found in self.classes)
+        irqs = " and ".join(map(str, plan.irqs))
         yield (
-            f"irq {plan.irq} at {tried:,} of {len(self._outcomes):,} places, "
+            f"irq {irqs} at {tried:,} of {len(self._outcomes):,} places, "
             f"up to {plan.oracle.ticks:,} ticks each, seed {plan.seed}"
         )
         missed = Counter(o.reception for o in self._outcomes if o.verdict is Verdict.SKIPPED)

@@ -1,4 +1,4 @@
-"""A World in which an interrupt comes when somebody says: from there on a computed World, as any other.
+"""A World in which interrupts come when somebody says: from there on a computed World, as any other.
 
 An interrupt placed at a tick is a hardware interrupt whose line goes up there; the CPU takes it when it can, and then
 the Host finds a reason for it, as it would have if things had taken another time:
@@ -7,30 +7,48 @@ the Host finds a reason for it, as it would have if things had taken another tim
 (ii) *A device* has an answer: the one that its queue waits for, at once. If none is waited for, the interrupt comes
      alone, as one that is late does.
 
-What is worth knowing of the run is noted on the way (`Notes`). Read next: sweep.py; worlds.py (VirtualWorld).
+What comes besides those that are placed is the `Background`. What is worth knowing of the run is noted on the way
+(`Notes`). Read next: run_notes.py, sweep.py; worlds.py (VirtualWorld).
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import Enum
 
 from hostvm.interrupts_and_traps import LGUEST_IRQS, TIMER_IRQ
 from hostvm.machine import Machine
-from hostvm.observations import ConsoleOutput, GuestEnded, IrqDelivered, Observation
+from hostvm.observations import Observation
 from hostvm.units import Nanoseconds, Tick
 from hostvm.world import DEVICE_VECTOR, TIMER_VECTOR, Action, Completion, Request
 from replay.device_answers import Disks, answer
+from replay.run_notes import Notes
 from replay.scan import Scan
-from replay.worlds import NO_DISKS, Since, VirtualWorld
+from replay.worlds import FAR, HOST_HZ, NO_DISKS, VIRTUAL_LATENCY_NS, Since, VirtualWorld
 
-_TAIL = 4096
+
+class Background(Enum):
+    """What comes besides the interrupts that are placed."""
+
+    SEEDED = "seeded"
+    """What comes in a VirtualWorld: timer and devices, each as late as the seed says, and the Host's own tick."""
+
+    PUNCTUAL = "punctual"
+    """Timer and devices to the tick, and no Host's tick."""
+
+    SILENT = "silent"
+    """Nothing, unless the machine is idle: then what it waits for comes at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """An interrupt to come at `tick`: the deadline that the timer has then, or what a device waits for."""
+    """An interrupt to come at `tick`: the deadline that the timer has then, or what a device waits for.
+
+    Where neither is said, the World finds out when the time has come, as far as it was told. A `bare` one has no
+    reason: nothing is due, and nobody has an answer.
+    """
 
     tick: Tick
     guest: int
@@ -38,6 +56,7 @@ class Placed:
     deadline: Nanoseconds | None = None
     request: Request | None = None
     device: int = 0
+    bare: bool = False
 
     @property
     def vector(self) -> int:
@@ -62,117 +81,130 @@ def place(machine: Machine, guest: int, irq: int) -> Placed | None:
     return Placed(machine.tick, guest, irq, device=len(its.devices.devices))
 
 
-@dataclass(slots=True)
-class Notes:
-    """What a run has shown so far, of the Guest looked at."""
-
-    guest: int
-    irq: int
-    panic: re.Pattern[str] | None = None
-    ended: GuestEnded | None = None
-    delivered: Tick | None = None
-    said: tuple[Tick, str] | None = None
-    console: str = field(default="", repr=False)
-
-    def take(self, observation: Observation) -> bool:
-        """Note an observation; answers whether the run need not go on."""
-        match observation:
-            case GuestEnded(guest=self.guest):
-                self.ended = observation
-                return True
-            case IrqDelivered(guest=self.guest, irq=self.irq) if self.delivered is None:
-                self.delivered = observation.tick
-            case ConsoleOutput(guest=self.guest) if self.panic is not None:
-                return self._hear(observation)
-        return False
-
-    def _hear(self, output: ConsoleOutput) -> bool:
-        assert self.panic is not None
-        self.console = (self.console + output.data.decode("latin-1"))[-_TAIL:]
-        found = self.panic.search(self.console)
-        if found is not None:
-            line = self.console[self.console.rfind("\n", 0, found.end()) + 1 :]
-            self.said = output.tick, line.partition("\n")[0]
-        return found is not None
-
-
 class PlacedWorld(VirtualWorld):
-    """A VirtualWorld that goes on from `since`, in which `placed` comes; None: nothing but what comes anyway.
+    """A VirtualWorld that goes on from `since`, in which all of `placed` come, ascending.
 
-    When `notes` have all that is wanted it is `done`, and calls `pause`.
+    `holds`: until the last of those is taken, nothing comes besides. When `notes` have all that is wanted the World is
+    `done`, and calls `pause`.
     """
 
     def __init__(
         self,
         since: Since,
-        placed: Placed | None,
+        placed: Iterable[Placed],
         notes: Notes,
         *,
         seed: int = 0,
+        background: Background = Background.SEEDED,
+        holds: bool = False,
         disks: Disks = NO_DISKS,
         pause: Callable[[], None] = lambda: None,
     ) -> None:
-        super().__init__(seed, disks=disks, since=since)
-        self._placed = placed
-        self._handing: Placed | None = None
+        lively = background is Background.SEEDED
+        super().__init__(
+            seed,
+            latency=VIRTUAL_LATENCY_NS if lively else 0,
+            host_hz=HOST_HZ if lively else 0,
+            disks=disks,
+            since=since,
+        )
+        self._placed = deque(placed)
+        self._handing: list[Placed] = []
+        self._deadline: Nanoseconds | None = None
+        self._silent = background is Background.SILENT
+        self._holds = holds
+        self._idle = False
         self._notes = notes
         self._images = disks
         self._pause = pause
         self.scan: Scan | None = None
         self.done = False
 
-    def _is_up(self, tick: Tick) -> bool:
-        return self._placed is not None and self._placed.tick <= tick
+    def place(self, placed: Placed) -> None:
+        """One more, behind all the others."""
+        self._placed.append(placed)
+
+    def release(self) -> None:
+        """Hold back no longer what comes besides."""
+        self._holds = False
+
+    @property
+    def _quiet(self) -> bool:
+        return not self._idle and (self._silent or (self._holds and bool(self._placed)))
+
+    def _is_up(self, tick: int) -> bool:
+        return bool(self._placed) and self._placed[0].tick <= tick
 
     def horizon(self, tick: Tick) -> Tick:
-        first = super().horizon(tick)
-        return first if self._placed is None else max(tick, min(first, self._placed.tick))
+        first = FAR if self._quiet else super().horizon(tick)
+        return max(tick, min(first, self._placed[0].tick)) if self._placed else first
+
+    def _line(self, tick: Tick) -> int | None:
+        if self._is_up(tick):
+            return self._placed[0].vector
+        return None if self._quiet else super().interrupt_line(tick)
+
+    def host_interrupt(self, tick: Tick, guest: int) -> int | None:
+        vector = self._line(tick)
+        if vector is not None:
+            self._lower(vector, tick)
+        return vector
 
     def interrupt_line(self, tick: Tick) -> int | None:
-        if self._placed is not None and self._is_up(tick):
-            vector: int | None = self._placed.vector
-        else:
-            vector = super().interrupt_line(tick)
+        vector = self._line(tick)
         if vector is not None and self.scan is not None and self.scan.delivery(tick):
             self._pause()
             return None
         return vector
 
     def _lower(self, vector: int, tick: int) -> None:
-        if self._is_up(Tick(tick)):
+        while self._is_up(tick) and self._placed[0].vector == vector:
             self._hand_over(tick)
         super()._lower(vector, tick)
 
     def _hand_over(self, tick: int) -> None:
-        placed, self._placed = self._placed, None
-        assert placed is not None
-        if placed.deadline is None:
-            self._handing = placed
-        else:
-            self._skipped += max(0, placed.deadline - self._time(tick))
+        placed = self._placed.popleft()
+        if placed.bare:
+            return
+        if placed.irq != TIMER_IRQ:
+            self._handing.append(placed)
+            return
+        deadline = self._deadline if placed.deadline is None else placed.deadline
+        if deadline is not None:
+            self._skipped += max(0, deadline - self._time(tick))
 
     def wait(self, tick: Tick, guest: int) -> int | None:
+        # Whoever is idle is woken, whatever the background.
+        self._idle = True
         vector = super().wait(tick, guest)
-        if vector is None and self._placed is not None:
+        self._idle = False
+        if vector is None and self._placed:
             # Idle time takes no ticks, so what was meant for a later tick comes now or never.
-            vector = self._placed.vector
+            vector = self._placed[0].vector
             self._hand_over(tick)
             self._lower(vector, tick)
         return vector
 
+    def program_timer(self, tick: Tick, deadline: Nanoseconds | None) -> None:
+        self._deadline = deadline
+        super().program_timer(tick, deadline)
+
     def completions(self, tick: Tick) -> tuple[Completion, ...]:
-        handing, self._handing = self._handing, None
+        handing, self._handing = self._handing, []
         others = super().completions(tick)
-        if handing is None:
-            return others
-        if handing.request is None:
-            return (Completion(handing.guest, handing.device, handing.irq, b""), *others)
-        return (answer(handing.request, self._images, self._entropy.data), *others)
+        return (*map(self._answered, handing), *others)
+
+    def _answered(self, placed: Placed) -> Completion:
+        request = placed.request or self._outstanding.take(placed.guest, placed.irq)
+        if request is None:
+            return Completion(placed.guest, placed.device, placed.irq, b"")
+        return answer(request, self._images, self._entropy.data)
 
     def observe(self, observation: Observation) -> None:
+        super().observe(observation)
         if self._notes.take(observation):
             self.done = True
             self._pause()
 
 
-__all__ = ["Notes", "Placed", "PlacedWorld", "place"]
+__all__ = ["Background", "Placed", "PlacedWorld", "place"]

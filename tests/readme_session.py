@@ -1,7 +1,8 @@
 """The session in a README.md, run again. `python -m tests.readme_session [FILE ...]` puts the real output into it.
 
 A session is what stands in ```console blocks: commands after `$ `, and below each what it shows, on stdout and stderr
-alike. Sizes of files and durations differ from run to run; they are the only things that may.
+alike. One in which a gdb is started is left as it is (gdb_session.py). Sizes of files and durations differ from run to
+run; they are the only things that may.
 """
 
 from __future__ import annotations
@@ -48,6 +49,8 @@ def replayed(text: str, traces: Iterable[Path] = ()) -> str:
             shutil.copy(trace, folder)
 
         def again(block: re.Match[str]) -> str:
+            if "\n(gdb) " in block[0]:
+                return block[0]
             return "".join(f"$ {c}\n{run(c, Path(folder))}" for c in commands(block[0]))
 
         return BLOCK.sub(again, text)

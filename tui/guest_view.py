@@ -12,9 +12,7 @@ from hostvm.gates import FIRST_EXTERNAL_VECTOR
 from hostvm.interrupts_and_traps import LGUEST_IRQS
 from hostvm.launched_guest import LaunchedGuest
 from hostvm.lguest_data import IRQ_ON, RING_SLOTS, SLOT_FREE, DataLayout
-from hostvm.lguest_regs import REGS_ORDER, TRAP_IN_SWITCHER
-from hostvm.memory_map import CPU_PAGES
-from hostvm.switcher import PAGES
+from hostvm.lguest_regs import TRAP_IN_SWITCHER
 from hostvm.x86 import gate_offset, gate_present
 from replay.describe import TRAP_NAMES, hypercall_of
 from replay.events import Kind
@@ -52,7 +50,7 @@ class GuestView:
     def gates(self) -> tuple[Gate, ...]:
         """All vectors; made anew only when one of the two tables has changed."""
         idt, away = tuple(self._guest.lguest.idt), self._look.away
-        real = self._look.machine.memory.read(CPU_PAGES + PAGES.guest_idt, 8 * _VECTORS)
+        real = self._look.machine.memory.read(self._guest.place.guest_idt, 8 * _VECTORS)
         if self._gates_of != (idt, real, away):
             self._gates_of = idt, real, away
             self._gates = tuple(self._gate(v, idt, real) for v in range(_VECTORS))
@@ -71,7 +69,8 @@ class GuestView:
             return "away"
         if not present:
             return "absent"
-        return "default" if leads_to == self._look.machine.switcher_entries[vector] else "direct"
+        switcher = self._look.machine.switcher_of(self._guest)
+        return "default" if leads_to == switcher.default_idt_entries[vector] else "direct"
 
     # ---- interrupts ---------------------------------------------------------------------------------
 
@@ -160,7 +159,7 @@ class GuestView:
         regs = self._guest.regs
         return tuple(
             Word(name, value := int(getattr(regs, name)), self._saved_meaning(name, value))
-            for name in REGS_ORDER
+            for name in regs.addresses
         )
 
     def _saved_meaning(self, name: str, value: int) -> str:

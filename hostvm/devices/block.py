@@ -30,16 +30,33 @@ _OK, _IO_ERROR, _UNSUPPORTED = 0, 1, 2
 _MOST_BYTES = 1 << 63
 
 
-class BlockDevice(Device):
-    """One queue, of requests. The last piece of a request that waits is the byte for its status."""
+class DiskDevice(Device):
+    """What disks have in common: so many bytes, and what the Guest has written over them."""
 
     name = "block"
 
     def __init__(self, placed: PlacedDevice, memory: LauncherMemory, host: DeviceHost) -> None:
         super().__init__(placed, memory, host)
         assert isinstance(placed.config, BlockConfig)
-        self._size = placed.config.sectors * SECTOR
-        self._overlay = Overlay()
+        self.size = placed.config.sectors * SECTOR
+        self.overlay = Overlay()
+
+    def state(self) -> DeviceState:
+        """All that is not in the Guest's memory."""
+        return replace(super().state(), sectors=self.overlay.sectors())
+
+    def restore(self, state: DeviceState) -> None:
+        """Be as in `state`."""
+        super().restore(state)
+        self.overlay = Overlay(state.sectors)
+
+    def digest_bytes(self) -> bytes:
+        """Bytes that are equal exactly if the states are, as far as a digest can tell."""
+        return super().digest_bytes() + self.overlay.digest()
+
+
+class BlockDevice(DiskDevice):
+    """One queue, of requests. The last piece of a request that waits is the byte for its status."""
 
     def begin(self, queue: Virtqueue, chain: Chain) -> None:
         """Read a request and begin with it."""
@@ -59,18 +76,18 @@ class BlockDevice(Device):
         self, queue: Virtqueue, head: int, position: int, readable: Pieces, status: Pieces
     ) -> None:
         count = size(readable)
-        if count and position + count > self._size:
+        if count and position + count > self.size:
             raise GuestKilled(f"Write past end {position}+{count}")
         if count % SECTOR:
             self._answer(queue, head, status, _IO_ERROR)
             return
-        self._overlay.store(position, gather(self.memory, readable))
+        self.overlay.store(position, gather(self.memory, readable))
         self.wait_for(queue, Waiting(head, Action.WRITE, position, count, status))
 
     def _read(
         self, queue: Virtqueue, head: int, position: int, writable: Pieces, status: Pieces
     ) -> None:
-        count = max(0, min(size(writable), self._size - position))
+        count = max(0, min(size(writable), self.size - position))
         if count:
             self.wait_for(queue, Waiting(head, Action.READ, position, count, writable + status))
         else:
@@ -80,7 +97,7 @@ class BlockDevice(Device):
         """Say that a request is done, and hand over what was read."""
         done = 0
         if waiting.action is Action.READ:
-            now = self._overlay.over(waiting.position, data)
+            now = self.overlay.over(waiting.position, data)
             done = scatter(self.memory, waiting.pieces[:-1], now)
         self._answer(queue, waiting.head, waiting.pieces[-1:], _OK, done)
 
@@ -89,19 +106,6 @@ class BlockDevice(Device):
     ) -> None:
         scatter(self.memory, status, bytes((value,)))
         queue.add_used(head, done + 1)
-
-    def state(self) -> DeviceState:
-        """All that is not in the Guest's memory."""
-        return replace(super().state(), sectors=self._overlay.sectors())
-
-    def restore(self, state: DeviceState) -> None:
-        """Be as in `state`."""
-        super().restore(state)
-        self._overlay = Overlay(state.sectors)
-
-    def digest_bytes(self) -> bytes:
-        """Bytes that are equal exactly if the states are, as far as a digest can tell."""
-        return super().digest_bytes() + self._overlay.digest()
 
 
 def _split(pieces: Pieces, count: int) -> tuple[Pieces, Pieces]:
@@ -135,4 +139,4 @@ def _status_byte(writable: Pieces) -> tuple[Pieces, Pieces]:
     raise GuestKilled("Bad virtblk cmd with no room for status")
 
 
-__all__ = ["BlockDevice"]
+__all__ = ["BlockDevice", "DiskDevice"]

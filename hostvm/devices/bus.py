@@ -1,5 +1,7 @@
 """All devices of one Guest, as the machine sees them: a NOTIFY comes in, a completion comes in, and there is a state.
 
+In 2.6.23 it is no NOTIFY but a buffer with the key that it was sent to; a key that belongs to no device is nothing.
+
 A NOTIFY is an address, and the address says what is meant, in this order: a device's descriptor means that the driver
 changed its status; a queue's first page means that the queue was rung; anything else below the end of the device pages
 is a text for the early console.
@@ -18,10 +20,25 @@ from collections.abc import Iterable
 
 from hostvm.abi import DevicePage
 from hostvm.devices.block import BlockDevice
-from hostvm.devices.config import BlockConfig, ConsoleConfig, NetConfig, RngConfig
+from hostvm.devices.config import (
+    BlockConfig,
+    ConsoleConfig,
+    NetConfig,
+    RngConfig,
+    SharedNetConfig,
+)
 from hostvm.devices.console import ConsoleDevice
 from hostvm.devices.descriptor_page import PlacedDevice
 from hostvm.devices.device import Device, DeviceHost, DeviceState
+from hostvm.devices.dma_devices import (
+    DmaBlock,
+    DmaConsole,
+    DmaDevice,
+    DmaNet,
+    DmaSharedNet,
+    sections_of,
+    set_used_len,
+)
 from hostvm.devices.launcher_memory import LauncherMemory
 from hostvm.devices.net import NetDevice
 from hostvm.devices.rng import RngDevice
@@ -34,6 +51,17 @@ _FAILED = 0x80
 _LONGEST_TEXT = 1 << 16
 
 
+def _dma_device(placed: PlacedDevice, memory: LauncherMemory, host: DeviceHost) -> Device:
+    match placed.config:
+        case BlockConfig():
+            return DmaBlock(placed, memory, host)
+        case SharedNetConfig():
+            return DmaSharedNet(placed, memory, host)
+        case NetConfig():
+            return DmaNet(placed, memory, host)
+    return DmaConsole(placed, memory, host)
+
+
 def _device(placed: PlacedDevice, memory: LauncherMemory, host: DeviceHost) -> Device:
     match placed.config:
         case BlockConfig():
@@ -44,6 +72,7 @@ def _device(placed: PlacedDevice, memory: LauncherMemory, host: DeviceHost) -> D
             return RngDevice(placed, memory, host)
         case ConsoleConfig():
             return ConsoleDevice(placed, memory, host)
+    raise AssertionError(placed.config)
 
 
 class DeviceBus:
@@ -60,7 +89,8 @@ class DeviceBus:
         self._memory = memory
         self._host = host
         self._drivers = drivers
-        self.devices = tuple(_device(each, memory, host) for each in placed)
+        make = _dma_device if drivers is DevicePage.LGUEST_BUS else _device
+        self.devices = tuple(make(each, memory, host) for each in placed)
         self._descriptors = {device.placed.address: device for device in self.devices}
         self._doorbells = {
             queue.address: (device, queue) for device in self.devices for queue in device.queues
@@ -81,13 +111,25 @@ class DeviceBus:
         else:
             self._early_console(address)
 
+    def dma_sent(self, dma: int, key: int) -> None:
+        """The Guest's SEND_DMA to its Launcher. Raises GuestKilled."""
+        sections = sections_of(self._memory, dma)
+        device, _ = self._doorbells.get(key, (None, None))
+        if isinstance(device, DmaDevice):
+            set_used_len(self._memory, dma, device.dma_sent(sections))
+
     def _rung(self, device: Device, queue: Virtqueue) -> None:
         if device.running:
             device.serve(queue)
-        elif self._drivers is DevicePage.DRIVER_OK:
+        elif self._drivers is DevicePage.DRIVER_OK or self._is_alive(device):
             device.start()
         elif self._drivers is DevicePage.FEATURES_FINAL:
             raise GuestKilled(f"Notification on {device.name} before setup!")
+
+    def _is_alive(self, device: Device) -> bool:
+        """Whether a driver that tells of no status but the first has set one meanwhile, as those of 2.6.25 do."""
+        status = self._memory.read(device.placed.status, 1)[0]
+        return self._drivers is DevicePage.EVERY_STATUS and bool(status)
 
     def _status_changed(self, device: Device) -> None:
         status = self._memory.read(device.placed.status, 1)[0]

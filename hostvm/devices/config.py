@@ -17,6 +17,8 @@ from hostvm.errors import ConfigurationError
 SECTOR = 512
 MOST_SECTORS = 1 << 48
 MAC_BYTES = 6
+# Addresses in a page.
+NET_SLOTS = 4096 // MAC_BYTES
 _HEX_ADDRESS = re.compile("[0-9a-f]{12}")
 
 
@@ -57,6 +59,20 @@ class NetConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class SharedNetConfig:
+    """A place on the network between Guests of 2.6.23: its slot in the page that they share."""
+
+    slot: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.slot < NET_SLOTS:
+            raise ConfigurationError(f"no slot {self.slot} on the network: it has {NET_SLOTS}")
+
+    def __str__(self) -> str:
+        return f"sharednet:{self.slot}"
+
+
+@dataclass(frozen=True, slots=True)
 class ConsoleConfig:
     """The console, which every Guest has: it comes after all others and is not asked for."""
 
@@ -64,7 +80,7 @@ class ConsoleConfig:
         return "console"
 
 
-DeviceConfig: TypeAlias = BlockConfig | NetConfig | RngConfig
+DeviceConfig: TypeAlias = BlockConfig | NetConfig | RngConfig | SharedNetConfig
 
 
 def parse_device(text: str) -> DeviceConfig:
@@ -79,18 +95,22 @@ def parse_device(text: str) -> DeviceConfig:
             return BlockConfig(int(count))
         case ["net", digits] if _HEX_ADDRESS.fullmatch(digits):
             return NetConfig(bytes.fromhex(digits))
+        case ["sharednet", slot] if slot.isascii() and slot.isdigit() and len(slot) < 6:
+            return SharedNetConfig(int(slot))
     raise ConfigurationError(
-        f"no device {text[:40]!r}; there are rng, block:SECTORS and net:ADDRESS"
+        f"no device {text[:40]!r}; there are rng, block:SECTORS, net:ADDRESS and sharednet:SLOT"
     )
 
 
 __all__ = [
     "MAC_BYTES",
+    "NET_SLOTS",
     "SECTOR",
     "BlockConfig",
     "ConsoleConfig",
     "DeviceConfig",
     "NetConfig",
     "RngConfig",
+    "SharedNetConfig",
     "parse_device",
 ]

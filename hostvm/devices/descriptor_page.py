@@ -27,6 +27,7 @@ from hostvm.devices.config import (
     DeviceConfig,
     NetConfig,
     RngConfig,
+    SharedNetConfig,
 )
 from hostvm.errors import ConfigurationError
 from hostvm.x86 import PAGE_SHIFT, PAGE_SIZE
@@ -69,11 +70,15 @@ class PlacedDevice:
 
 @dataclass(frozen=True, slots=True)
 class DescriptorPage:
-    """What the Launcher puts at `memory`; `pfn_limit` is the first page behind all rings."""
+    """What the Launcher puts at `memory`; `pfn_limit` is the first page behind all rings.
+
+    `shared` are pages that other Guests have too: guest-physical address and number of the network.
+    """
 
     content: bytes
     devices: tuple[PlacedDevice, ...]
     pfn_limit: int
+    shared: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +103,8 @@ def _model(config: DeviceConfig | ConsoleConfig) -> _Model:
             return _Model(3, 2)
         case RngConfig():
             return _Model(4, 1)
+        case SharedNetConfig():
+            raise ConfigurationError("only guests of lguest 2.6.23 share a network page")
 
 
 def no_devices(memory: int) -> DescriptorPage:

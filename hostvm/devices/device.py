@@ -37,6 +37,10 @@ class DeviceHost(Protocol):
         """Tell the World what a device waits for."""
         ...
 
+    def dma_buffer(self, key: int) -> tuple[int, int] | None:
+        """A buffer that the Guest has bound to `key` (2.6.23): guest-physical address and interrupt."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class DeviceState:

@@ -1,8 +1,8 @@
 """A Guest's memory as its Launcher sees it: guest-physical addresses up to the end of the device pages.
 
 The Launcher's check is not the Host's: it takes 64-bit addresses from rings, and a range may end exactly at the limit
-in every generation. Every access is checked, those to the Launcher's own places too: an address may have come out of
-a checkpoint.
+in every generation but 2.6.23. Every access is checked, those to the Launcher's own places too: an address may have
+come out of a checkpoint.
 
 Source: lguest's Launcher (check_pointer). Read next: virtqueue.py.
 """
@@ -10,23 +10,29 @@ Source: lguest's Launcher (check_pointer). Read next: virtqueue.py.
 from __future__ import annotations
 
 from hostvm.errors import GuestKilled
-from hostvm.memory import PhysicalMemory
+from hostvm.memory import MemoryAccess
 from hostvm.units import HostPhysical
 
 
 class LauncherMemory:
-    """The first `limit` bytes of the slice of `physical` that begins at `base`."""
+    """The first `limit` bytes of the slice of `physical` that begins at `base`.
 
-    __slots__ = ("_base", "_physical", "limit")
+    `exclusive`: a range must end before the limit.
+    """
 
-    def __init__(self, physical: PhysicalMemory, base: HostPhysical, limit: int) -> None:
+    __slots__ = ("_base", "_last", "_physical", "limit")
+
+    def __init__(
+        self, physical: MemoryAccess, base: HostPhysical, limit: int, *, exclusive: bool = False
+    ) -> None:
         self._physical = physical
         self._base = base
+        self._last = limit - exclusive
         self.limit = limit
 
     def check(self, address: int, count: int) -> None:
         """Kill the Guest unless the range is its own."""
-        if address < 0 or count < 0 or address + count > self.limit:
+        if address < 0 or count < 0 or address + count > self._last:
             raise GuestKilled(f"Invalid address {address:#x}")
 
     def read(self, address: int, count: int) -> bytes:

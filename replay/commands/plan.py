@@ -12,7 +12,7 @@ from pathlib import Path
 
 from hostvm.abi import DevicePage, generation
 from hostvm.devices.config import SECTOR, BlockConfig, DeviceConfig, NetConfig, RngConfig
-from hostvm.devices.descriptor_page import lay_out_devices
+from hostvm.devices.placing import place_devices
 from hostvm.errors import ConfigurationError
 from hostvm.launcher import DEFAULT_MEMORY, GuestConfig
 from hostvm.machine import MachineConfig
@@ -118,7 +118,8 @@ def _card(number: int) -> bytes:
 
 
 def _check_net(wish: Wish, guests: tuple[GuestConfig, ...]) -> None:
-    old = next((g for g in guests if generation(g.abi).device_page is DevicePage.OLDER), None)
+    without = DevicePage.CONFIG_LIST
+    old = next((g for g in guests if generation(g.abi).device_page is without), None)
     if old is not None:
         raise ConfigurationError(f"--net: a guest of lguest {old.abi} has no virtio network")
     if wish.peer is not None and wish.clock == "virtual":
@@ -169,10 +170,8 @@ def _open_image(path: Path) -> tuple[BlockConfig, mmap.mmap]:
 
 def _console_of(guest: GuestConfig) -> tuple[int, int] | None:
     """Device number and interrupt of a Guest's console; None where there is none."""
-    if generation(guest.abi).device_page is DevicePage.OLDER:
-        return None
-    console = lay_out_devices(guest.memory, guest.devices).devices[-1]
-    return console.number, console.queues[0].irq
+    devices = place_devices(generation(guest.abi).device_page, guest.memory, guest.devices).devices
+    return (devices[-1].number, devices[-1].queues[0].irq) if devices else None
 
 
 def make_world(

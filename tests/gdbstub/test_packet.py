@@ -64,9 +64,9 @@ def test_escaping_is_undone(data: bytes) -> None:
     assert not set(escape(data)) & set(b"#$*")
 
 
-@given(st.text("0fx12", max_size=400))
-def test_runs_come_back(text: str) -> None:
-    data = text.encode()
+@given(st.lists(st.tuples(st.sampled_from(b"0fx1\x00\xff"), st.integers(1, 300)), max_size=9))
+def test_runs_come_back(runs: list[tuple[int, int]]) -> None:
+    data = b"".join(bytes((character,)) * length for character, length in runs)
     short = run_length(data)
     assert expand(short) == data
     assert len(short) <= len(data)
@@ -79,6 +79,11 @@ def test_a_run_of_any_length_avoids_the_framing_characters(length: int) -> None:
     assert expand(short) == b"0" * length
     assert not set(short) & set(b"#$+-" if length == 7 else b"#$")
     assert all(b < 127 for b in short)
+
+
+def test_empty_memory_is_short_on_the_wire_in_hexadecimal_and_in_binary() -> None:
+    assert len(run_length(b"b" + bytes(1 << 16))) < 1 << 12
+    assert len(run_length(b"0" * (1 << 17))) < 1 << 13
 
 
 def test_an_interrupt_is_one_outside_of_packets_only() -> None:

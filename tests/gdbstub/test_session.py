@@ -80,7 +80,7 @@ def features(reply: bytes) -> set[str]:
 def test_what_a_target_can_do_is_promised(target: FakeTarget) -> None:
     offered = features(Dialogue(target, offers=None).one(b"qSupported:error-message+;swbreak+"))
     assert offered == {
-        "PacketSize=20000",
+        f"PacketSize={PACKET_SIZE:x}",
         "QStartNoAckMode+",
         "vContSupported+",
         "binary-upload+",
@@ -101,7 +101,12 @@ def test_what_a_target_can_do_is_promised(target: FakeTarget) -> None:
 def test_what_a_target_cannot_do_is_not_promised_and_not_answered() -> None:
     gdb = Dialogue(BareTarget(), offers=None)
     offered = features(gdb.one(b"qSupported:swbreak+"))
-    assert offered == {"PacketSize=20000", "QStartNoAckMode+", "vContSupported+", "binary-upload+"}
+    assert offered == {
+        f"PacketSize={PACKET_SIZE:x}",
+        "QStartNoAckMode+",
+        "vContSupported+",
+        "binary-upload+",
+    }
     assert gdb.one(b"vCont?") == b"vCont;c;C;s;S"
     for payload in (
         b"bs",

@@ -135,7 +135,7 @@ def condemned(case: Case, abi: str) -> tuple[GuestConfig, str]:
     program = Condemned(abi, init=case.init)
     case.build(program)
     text = case.text.format(eip=f"{program.eip:#x}", null=program.abi.null_pointer)
-    devices = CONFIGS if generation(abi).device_page is not DevicePage.OLDER else ()
+    devices = CONFIGS if generation(abi).device_page is not DevicePage.CONFIG_LIST else ()
     return program.guest(*devices), text
 
 

@@ -60,6 +60,7 @@ class Notes:
     choices: Iterator[int] = field(default_factory=lambda: repeat(0))
     tsc_khz: int = 0
     told: list[tuple[object, ...]] = field(default_factory=list)
+    others: list[Lguest] = field(default_factory=list)
 
     def wall_clock(self) -> Nanoseconds:
         return Nanoseconds(self.now)
@@ -86,6 +87,12 @@ class Notes:
 
     def irq_delivered(self, irq: int) -> None:
         self.told.append(("delivered", irq))
+
+    def other_guests(self) -> list[Lguest]:
+        return self.others
+
+    def kill_other(self, number: int, reason: str) -> None:
+        self.told.append(("killed", number, reason))
 
 
 class Bench:

@@ -15,7 +15,14 @@ from hostvm.memory_map import HOST_TEXT, HOST_TEXT_SIZE, SWITCHER_BASE, host_vir
 from hostvm.switcher import shipped_image
 
 GUEST = Path(__file__).parents[2] / "hostvm" / "guest"
-IMAGES = ("switcher.elf", "host.elf", "hello.elf", "heron.elf", "heron-raw-iret.elf")
+IMAGES = (
+    "switcher.elf",
+    "host.elf",
+    "hello.elf",
+    "kestrel-bugs.elf",
+    "heron.elf",
+    "heron-raw-iret.elf",
+)
 PAGE_OFFSET = 0xC0000000
 
 

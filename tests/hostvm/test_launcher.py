@@ -16,7 +16,7 @@ from hostvm.devices.descriptor_page import lay_out_devices
 from hostvm.elf_image import SymbolTable, parse_elf
 from hostvm.errors import ConfigurationError
 from hostvm.launcher import GuestConfig, LoadedGuest, _first_tables, load_guest
-from hostvm.launcher_abi import boot_protocol
+from hostvm.launcher_abi import KERNEL_OFFSET, boot_protocol
 from hostvm.memory import PhysicalMemory
 from hostvm.memory_map import GUEST_AREA, guest_slice_size
 from hostvm.switcher import shipped_image
@@ -143,7 +143,7 @@ def test_later_tables_have_all_memory_at_the_kernels_addresses_too(abi: str) -> 
 
 def test_tables_for_more_memory_than_the_kernels_addresses_end_with_the_directory() -> None:
     protocol = boot_protocol(generation("2.6.32"))
-    (directory, slots), _ = _first_tables(protocol, 2048 * MIB, 2048 * MIB)
+    (directory, slots), _ = _first_tables(protocol, 2048 * MIB, 2048 * MIB, KERNEL_OFFSET)
     assert (directory, len(slots)) == (2048 * MIB - 4096, 4096)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import capstone
 import pytest
@@ -40,6 +40,7 @@ from hostvm.switcher import (
     IDT_ENTRIES,
     LGUEST_CS,
     PAGES,
+    SWITCHER,
     TSS_SIZE,
     Changed,
     Switcher,
@@ -125,7 +126,7 @@ def test_each_entry_point_completes_the_frame_and_goes_to_the_right_place(vector
 
 def test_the_switcher_can_be_relocated_and_its_text_does_not_change() -> None:
     image = shipped_image("switcher.elf")
-    here, there = load_switcher(image), load_switcher(image, 0xFFE00000)
+    here, there = load_switcher(image), load_switcher(image, replace(SWITCHER, base=0xFFE00000))
     moved = tuple(entry + 0x200000 for entry in here.default_idt_entries)
     assert there.default_idt_entries == moved
     assert there.switch_to_guest == here.switch_to_guest + 0x200000

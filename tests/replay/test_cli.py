@@ -421,7 +421,8 @@ class TestOtherCommands:
         assert (IMAGES / f"{name}.elf").is_file()
 
     def test_every_guest_image_is_in_the_catalogue(self) -> None:
-        images = {path.stem for path in IMAGES.glob("*.elf")} - {"host", "switcher"}
+        images = {path.stem for path in IMAGES.glob("*.elf")}
+        images -= {"host", "switcher", "switcher-2.6.23"}
         assert images == set(SHIPPED)
 
     def test_the_demo_runs_and_leaves_nothing_behind(self, lgreplay: Run, tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from replay.log import TraceReader
+from tests import gdb_session
+from tests.gdbstub.debuggers import found
 from tests.readme_session import BLOCK, comparable, replayed
 from tests.replay.recorded import verify
 from tests.samples import FOLDER, Sample, samples
@@ -21,14 +23,35 @@ def test_every_trace_has_a_recipe_and_every_recipe_a_trace() -> None:
     assert samples()
 
 
-@pytest.mark.parametrize(
+each_readme = pytest.mark.parametrize(
     "readme", sorted(FOLDER.glob("*/README.md")), ids=lambda it: it.parent.name
 )
+each_with_gdb = pytest.mark.parametrize(
+    "readme",
+    [it for it in sorted(FOLDER.glob("*/README.md")) if gdb_session.LAUNCH in it.read_text()],
+    ids=lambda it: it.parent.name,
+)
+
+
+@each_readme
+def test_the_table_of_samples_has_every_one(readme: Path) -> None:
+    assert f"({readme.parent.name}/README.md)" in (FOLDER / "README.md").read_text("utf-8")
+
+
+@each_readme
 def test_the_session_of_a_sample_goes_as_shown(readme: Path) -> None:
     """After a change to what is shown: `python -m tests.readme_session traces/*/README.md`."""
     text = readme.read_text(encoding="utf-8")
     assert BLOCK.search(text)
     assert comparable(replayed(text, readme.parent.glob("*.lgt"))) == comparable(text)
+
+
+@pytest.mark.needs_gdb
+@each_with_gdb
+def test_gdb_says_on_a_sample_what_is_shown(readme: Path) -> None:
+    """After a change to what is shown: `python -m tests.gdb_session traces/*/README.md`."""
+    text = readme.read_text(encoding="utf-8")
+    assert gdb_session.replayed(text, readme.parent, found()[0]) == text
 
 
 @each_sample

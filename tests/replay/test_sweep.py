@@ -103,16 +103,16 @@ def test_processes_find_the_same(visits: list[Tick], short: list[Outcome]) -> No
 def test_a_worker_that_dies_costs_no_result(visits: list[Tick], short: list[Outcome]) -> None:
     found: list[Outcome] = []
     with Crew(PASSING, SHORT, 2) as crew:
-        for outcome in crew.outcomes(units_of(visits)):
+        for results in crew.results(units_of(visits)):
             if not found:
                 crew.workers[0].send_signal(signal.SIGKILL)
-            found.append(outcome)
+            found.extend(results)
     assert sorted(found, key=lambda outcome: outcome.tick) == short
 
 
 def test_when_all_workers_die_it_says_so(visits: list[Tick]) -> None:
     with Crew(PASSING, SHORT, 1) as crew:
-        found = crew.outcomes(units_of(visits))
+        found = crew.results(units_of(visits))
         next(found)
         crew.workers[0].send_signal(signal.SIGKILL)
         with pytest.raises(BadSweep, match="died"):
@@ -172,9 +172,9 @@ class TestOracle:
 
 
 def test_a_device_interrupts_where_nothing_was_waited_for(made: Made) -> None:
-    found = next(made(replace(SHORT, irq=9)).outcomes([RACE]))
+    found = next(made(replace(SHORT, irqs=(9,))).outcomes([RACE]))
     assert found.reception in (Reception.HELD, Reception.DELIVERED)
-    forced = next(made(replace(SHORT, irq=9, force=True)).outcomes([RACE]))
+    forced = next(made(replace(SHORT, irqs=(9,), force=True)).outcomes([RACE]))
     assert forced.verdict is Verdict.PASSED
 
 
@@ -188,7 +188,7 @@ class TestJournal:
         path = tmp_path / "journal"
         kept = self.journal(path)
         for outcome in short[:-3]:
-            kept.put(outcome)
+            kept.put([outcome])
         kept.close()
         path.write_bytes(path.read_bytes()[:-9])
         kept = self.journal(path)
@@ -220,7 +220,7 @@ class TestJournal:
     "plan",
     [
         Plan(guest=3),
-        Plan(irq=99),
+        Plan(irqs=(99,)),
         Plan(oracle=Oracle(panic="(")),
         Plan(oracle=Oracle(holds=("nonsense ==",))),
         Plan(oracle=Oracle(until=("no_such_symbol",))),
@@ -296,6 +296,6 @@ class TestReport:
 def test_outcomes_and_plans_survive_json() -> None:
     one = replace(outcome(7, Verdict.KILLED, "x"), delivered=Tick(9))
     assert Outcome.from_json(json.loads(json.dumps(one.to_json()))) == one
-    plan = Plan(1, 0, 5, force=True, oracle=Oracle(9, "p", ("a",), ("b",), (1, 2)))
+    plan = Plan((1, 3), 0, 5, force=True, oracle=Oracle(9, "p", ("a",), ("b",), (1, 2)))
     assert Plan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
     assert [c.kind for c in classes([one])] == ["killed: x"]

@@ -155,7 +155,7 @@ def _saved_target(shot: Snapshot, key: int) -> Target:
         place = Place(frame.at, 12, GuestSpace(shot.position.guest))
         return Target(place, frame.eip, frame.at, text=f"frame at {frame.at:08x}")
     word = shot.saved[key - len(shot.frames)]
-    place = saved_register(shot.position.guest, word.name)
+    place = saved_register(shot, word.name)
     return Target(place, word.value if word.name == "eip" else None, text=f"saved {word.name}")
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from hostvm.lguest_regs import REGS_ORDER
 from hostvm.memory_map import guest_regs_page
 from hostvm.x86 import PAGE_SIZE
 from replay.look import MachineSpace
@@ -105,13 +104,11 @@ def listing(
     return lines
 
 
-def saved_register(guest: int, name: str) -> Place:
-    """Where the Switcher saves a register of a Guest.
-
-    The order in memory is that of the list, which is the same in all generations that the Host carries out.
-    """
-    begin = guest_regs_page(guest) + PAGE_SIZE - 4 * len(REGS_ORDER)
-    return Place(begin + 4 * REGS_ORDER.index(name), 4, MachineSpace())
+def saved_register(shot: Snapshot, name: str) -> Place:
+    """Where the Switcher saves a register of the Guest. The order in memory is that of `shot.saved`."""
+    order = [word.name for word in shot.saved]
+    begin = guest_regs_page(shot.position.guest) + PAGE_SIZE - 4 * len(order)
+    return Place(begin + 4 * order.index(name), 4, MachineSpace())
 
 
 def index_in(keys: Sequence[int], key: int | None) -> int | None:

@@ -90,7 +90,7 @@ def _target(shot: Snapshot, key: int) -> Target:
 
 def _location(shot: Snapshot, name: str) -> Location | None:
     if shot.away:
-        return saved_register(shot.position.guest, name) if name in REGS_ORDER else None
+        return saved_register(shot, name) if name in REGS_ORDER else None
     return None if name in _NO_LOCATION else Register(name)
 
 

@@ -37,12 +37,16 @@ class Notes:
     irqs: list[int] = field(default_factory=list)
     asked: list[Asked] = field(default_factory=list)
     sent: list[tuple[int, bytes]] = field(default_factory=list)
+    bound: dict[int, tuple[int, int]] = field(default_factory=dict)
 
     def console_output(self, data: bytes) -> None:
         self.printed += data
 
     def raise_irq(self, irq: int) -> None:
         self.irqs.append(irq)
+
+    def dma_buffer(self, key: int) -> tuple[int, int] | None:
+        return self.bound.get(key)
 
     def packet_sent(self, device: int, frame: bytes) -> None:
         self.sent.append((device, frame))

@@ -1,0 +1,13 @@
+/*
+ * What the programs and the kernel have in common: numbers of system calls, and where each program begins.
+ */
+#ifndef PROGRAM_H
+#define PROGRAM_H
+
+#define SYS_EXIT        1
+#define SYS_WORK        2
+
+#define PROGRAM         __attribute__((regparm(1), noreturn)) void
+PROGRAM program_of_sti(u32 loops);
+
+#endif
