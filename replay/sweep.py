@@ -26,6 +26,7 @@ from hostvm.observations import EndReason, IrqRaised
 from hostvm.units import Tick
 from replay.branch import Branch, since
 from replay.errors import ReplayError
+from replay.ethernet import ports_of
 from replay.events import Kind
 from replay.instructions import LONGEST
 from replay.log import TraceReader
@@ -35,15 +36,13 @@ from replay.predicate import NAMES, BadPredicate
 from replay.run_notes import Allowed, Notes, Watch
 from replay.snapshots import Snapshot
 from replay.stops import EventStop, InstructionMet, Instructions, Predicate
-from replay.sweep_world import Background, Placed, PlacedWorld, place
+from replay.sweep_world import FREE, Background, Course, Placed, PlacedWorld, place
 from replay.symbols import Symbols
 from replay.timeline import Timeline
 
 # The user's own: a class for the end of a run, or None if there is nothing to say of it.
 Judge: TypeAlias = Callable[[Look], str | None]
 MOST_PLACES = 1_000_000
-# A device that no Guest has.
-FREE = 255
 _NEAR = 4096
 VERDICTS = {
     EndReason.KILLED: Verdict.KILLED,
@@ -216,15 +215,22 @@ class Sweep(Timeline):
 
     def _world_from_here(self, notes: Notes, seed: int | None = None) -> PlacedWorld:
         plan = self.plan
-        return PlacedWorld(
-            since(self),
-            (),
-            notes,
-            seed=plan.seed if seed is None else seed,
-            background=plan.background,
+        course = Course(
+            plan.seed if seed is None else seed,
+            plan.background,
             holds=plan.move is not None,
-            pause=self._pause,
+            choices=tuple(self.choices()),
         )
+        return self.world_here(course, notes)
+
+    def world_here(self, course: Course, notes: Notes) -> PlacedWorld:
+        """A World that takes over where the machine stands."""
+        ports = ports_of(self.machine.config.guests)
+        return PlacedWorld(since(self), course, notes, ports=ports, pause=self._pause)
+
+    def choices(self) -> Sequence[int]:
+        """What the Host draws first in a run that leaves here; what comes then depends on the seed."""
+        return ()
 
     def _placed(self, machine: Machine, gap: int) -> list[Placed]:
         """What is placed where `machine` stands."""

@@ -23,7 +23,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from os import PathLike, fspath
-from pathlib import Path
 from queue import Queue
 from threading import Lock, Thread
 from types import TracebackType
@@ -34,6 +33,7 @@ from hostvm.units import Tick
 from replay.errors import ReplayError
 from replay.log import TraceReader
 from replay.outcomes import Outcome
+from replay.rows import Rows
 from replay.sweep import BadSweep, Plan, Sweep
 
 Unit: TypeAlias = tuple[Tick, ...]
@@ -58,53 +58,25 @@ def units_of(ticks: Iterable[Tick]) -> list[Unit]:
 # ---- the journal -----------------------------------------------------------------------------------
 
 
-class Journal:
-    """The results so far, in a file that belongs to one trace and one plan. Raises BadSweep if it is another's."""
+class Journal(Rows[Results]):
+    """The results so far, in a file that belongs to one trace and one plan. Raises BadJournal if it is another's."""
 
     def __init__(self, path: str | PathLike[str], trace_id: bytes, plan: Plan) -> None:
         head = {"sweep": _VERSION, "trace": trace_id.hex(), "plan": plan.to_json()}
-        self._head = json.loads(json.dumps(head))
-        self.done: list[Outcome] = []
-        # Appending makes the file where there is none.
-        self._file = Path(path).open("a+b")  # noqa: SIM115 - closed by `close`
-        self._file.seek(0)
-        try:
-            self._take_up(fspath(path))
-        except BadSweep:
-            self._file.close()
-            raise
+        super().__init__(path, head, _rows_of, _results_in)
 
-    def _take_up(self, path: str) -> None:
-        """Read what is there; a last line that was not finished is dropped."""
-        raw = self._file.read()
-        whole, _, torn = raw.rpartition(b"\n")
-        if torn:
-            self._file.truncate(len(whole) + bool(whole))
-        lines = whole.splitlines()
-        self._file.seek(0, os.SEEK_END)
-        if not lines:
-            self._put(self._head)
-            return
-        try:
-            found = [json.loads(line) for line in lines]
-            if found[0] == self._head:
-                self.done = [Outcome.from_json(row) for rows in found[1:] for row in rows]
-                return
-        except (ValueError, KeyError, TypeError):
-            raise BadSweep(f"{path}: not the journal of a sweep") from None
-        raise BadSweep(f"{path}: the journal of another sweep")
+    @property
+    def done(self) -> list[Outcome]:
+        """All results that were there."""
+        return [outcome for results in self.found for outcome in results]
 
-    def _put(self, row: Any) -> None:
-        self._file.write(json.dumps(row, separators=(",", ":")).encode() + b"\n")
-        self._file.flush()
 
-    def put(self, outcomes: Sequence[Outcome]) -> None:
-        """Keep the results of a place."""
-        self._put([outcome.to_json() for outcome in outcomes])
+def _rows_of(results: Results) -> list[dict[str, Any]]:
+    return [outcome.to_json() for outcome in results]
 
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+
+def _results_in(row: Any) -> Results:
+    return tuple(map(Outcome.from_json, row))
 
 
 # ---- the workers -----------------------------------------------------------------------------------
@@ -201,7 +173,7 @@ class Crew:
 
 def results_of(row: Any) -> Results | str:
     """What a worker has said of a place, or the error that it reports."""
-    return str(row["error"]) if isinstance(row, dict) else tuple(map(Outcome.from_json, row))
+    return str(row["error"]) if isinstance(row, dict) else _results_in(row)
 
 
 def _spawn(start: str) -> subprocess.Popen[bytes]:
@@ -266,7 +238,7 @@ def taken_up(
 def unit_results(made: Sweep, unit: Iterable[Tick]) -> Iterator[list[dict[str, Any]]]:
     """The results of each place of a unit, as JSON has them."""
     for tick in unit:
-        yield [outcome.to_json() for outcome in made.outcomes((tick,))]
+        yield _rows_of(tuple(made.outcomes((tick,))))
 
 
 def _work(lines: IO[bytes], out: IO[bytes]) -> None:

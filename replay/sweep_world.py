@@ -14,7 +14,7 @@ What comes besides those that are placed is the `Background`. What is worth know
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -24,9 +24,13 @@ from hostvm.observations import Observation
 from hostvm.units import Nanoseconds, Tick
 from hostvm.world import DEVICE_VECTOR, TIMER_VECTOR, Action, Completion, Request
 from replay.device_answers import Disks, answer
+from replay.ethernet import Port
 from replay.run_notes import Notes
 from replay.scan import Scan
 from replay.worlds import FAR, HOST_HZ, NO_DISKS, VIRTUAL_LATENCY_NS, Since, VirtualWorld
+
+# A device that no Guest has.
+FREE = 255
 
 
 class Background(Enum):
@@ -46,8 +50,8 @@ class Background(Enum):
 class Placed:
     """An interrupt to come at `tick`: the deadline that the timer has then, or what a device waits for.
 
-    Where neither is said, the World finds out when the time has come, as far as it was told. A `bare` one has no
-    reason: nothing is due, and nobody has an answer.
+    Where neither is said, the World finds out when the time has come, as far as it was told. `answers`: what devices
+    deliver then, if that is known. A `bare` one has no reason: nothing is due, and nobody has an answer.
     """
 
     tick: Tick
@@ -56,6 +60,7 @@ class Placed:
     deadline: Nanoseconds | None = None
     request: Request | None = None
     device: int = 0
+    answers: tuple[Completion, ...] = ()
     bare: bool = False
 
     @property
@@ -81,38 +86,50 @@ def place(machine: Machine, guest: int, irq: int) -> Placed | None:
     return Placed(machine.tick, guest, irq, device=len(its.devices.devices))
 
 
-class PlacedWorld(VirtualWorld):
-    """A VirtualWorld that goes on from `since`, in which all of `placed` come, ascending.
+@dataclass(frozen=True, slots=True)
+class Course:
+    """What comes in a run besides what is placed; `seed` decides where the background leaves it open.
 
-    `holds`: until the last of those is taken, nothing comes besides. When `notes` have all that is wanted the World is
-    `done`, and calls `pause`.
+    `holds`: before the last of those placed is taken, nothing comes besides. The Host draws `choices` first.
+    """
+
+    seed: int = 0
+    background: Background = Background.SEEDED
+    holds: bool = False
+    choices: tuple[int, ...] = ()
+
+
+class PlacedWorld(VirtualWorld):
+    """A VirtualWorld that goes on from `since`, in which interrupts come that `place` was told of, ascending.
+
+    When `notes` have all that is wanted the World is `done`, and calls `pause`.
     """
 
     def __init__(
         self,
         since: Since,
-        placed: Iterable[Placed],
+        course: Course,
         notes: Notes,
         *,
-        seed: int = 0,
-        background: Background = Background.SEEDED,
-        holds: bool = False,
         disks: Disks = NO_DISKS,
+        ports: Sequence[Port] = (),
         pause: Callable[[], None] = lambda: None,
     ) -> None:
-        lively = background is Background.SEEDED
+        lively = course.background is Background.SEEDED
         super().__init__(
-            seed,
+            course.seed,
             latency=VIRTUAL_LATENCY_NS if lively else 0,
             host_hz=HOST_HZ if lively else 0,
             disks=disks,
             since=since,
+            ports=ports,
         )
-        self._placed = deque(placed)
+        self._placed: deque[Placed] = deque()
+        self._known = deque(course.choices)
         self._handing: list[Placed] = []
         self._deadline: Nanoseconds | None = None
-        self._silent = background is Background.SILENT
-        self._holds = holds
+        self._silent = course.background is Background.SILENT
+        self._holds = course.holds
         self._idle = False
         self._notes = notes
         self._images = disks
@@ -121,7 +138,7 @@ class PlacedWorld(VirtualWorld):
         self.done = False
 
     def place(self, placed: Placed) -> None:
-        """One more, behind all the others."""
+        """Have one come, behind all the others."""
         self._placed.append(placed)
 
     def release(self) -> None:
@@ -192,13 +209,20 @@ class PlacedWorld(VirtualWorld):
     def completions(self, tick: Tick) -> tuple[Completion, ...]:
         handing, self._handing = self._handing, []
         others = super().completions(tick)
-        return (*map(self._answered, handing), *others)
+        return (*(done for placed in handing for done in self._answers(placed)), *others)
 
-    def _answered(self, placed: Placed) -> Completion:
+    def _answers(self, placed: Placed) -> tuple[Completion, ...]:
+        if placed.answers:
+            for done in placed.answers:
+                self._outstanding.take(done.guest, done.irq)
+            return placed.answers
         request = placed.request or self._outstanding.take(placed.guest, placed.irq)
         if request is None:
-            return Completion(placed.guest, placed.device, placed.irq, b"")
-        return answer(request, self._images, self._entropy.data)
+            return (Completion(placed.guest, placed.device, placed.irq, b""),)
+        return (answer(request, self._images, self._entropy.data),)
+
+    def choose(self, tick: Tick, guest: int, bound: int) -> int:
+        return self._known.popleft() % bound if self._known else super().choose(tick, guest, bound)
 
     def observe(self, observation: Observation) -> None:
         super().observe(observation)
@@ -207,4 +231,4 @@ class PlacedWorld(VirtualWorld):
             self._pause()
 
 
-__all__ = ["Background", "Placed", "PlacedWorld", "place"]
+__all__ = ["FREE", "Background", "Course", "Placed", "PlacedWorld", "place"]

@@ -15,6 +15,7 @@ from hostvm.observations import IrqDelivered
 from hostvm.units import Tick
 from replay.log import TraceReader
 from replay.outcomes import Oracle, Outcome, Reception, Verdict, classes
+from replay.rows import BadJournal
 from replay.session import Session
 from replay.stops import EventStop, Happening
 from replay.sweep import BadSweep, Plan, Sweep
@@ -188,7 +189,7 @@ class TestJournal:
         path = tmp_path / "journal"
         kept = self.journal(path)
         for outcome in short[:-3]:
-            kept.put([outcome])
+            kept.put((outcome,))
         kept.close()
         path.write_bytes(path.read_bytes()[:-9])
         kept = self.journal(path)
@@ -204,7 +205,7 @@ class TestJournal:
         path = tmp_path / "journal"
         self.journal(path).close()
         before = path.read_bytes()
-        with pytest.raises(BadSweep, match="another"):
+        with pytest.raises(BadJournal, match="another"):
             self.journal(path, KILLING)
         assert path.read_bytes() == before
 
@@ -212,7 +213,7 @@ class TestJournal:
     def test_what_is_none_is_refused(self, tmp_path: Path, junk: bytes) -> None:
         path = tmp_path / "journal"
         path.write_bytes(junk)
-        with pytest.raises(BadSweep):
+        with pytest.raises(BadJournal):
             self.journal(path)
 
 
