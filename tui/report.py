@@ -151,7 +151,8 @@ def _steps(timeline: Timeline, guest: int) -> Iterator[Step]:
         eip = int(look.machine.cpu.eip)
         name = timeline.symbols.name_of(eip, in_guest=True, guest=guest)
         world = "kernel" if look.world is World.KERNEL else "user"
-        code = text_of(look.read(eip, LONGEST), eip)
+        raw = look.read(eip, LONGEST)
+        code = text_of(raw, eip) if raw else "(not mapped)"
         yield Step(tick, eip, "" if name is None else str(name), code, world, " ".join(changed))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from math import log2
 
+from hostvm.gates import FIRST_EXTERNAL_VECTOR
 from hostvm.lguest_regs import REGS_ORDER
 from hostvm.x86 import Eflags
 from replay.page import folded, lines, page, section, table, text
@@ -34,7 +35,7 @@ def report(story: Story) -> str:
             section("Registers, and who called", _state(guest)),
             section("Events up to there", _events(story.events)),
             section("Virtual interrupts", _waiting(story), _irqs(then.irqs), _window(then)),
-            section("IDT", _gates(then.gates), folded("all gates", _gates(then.gates, all_=True))),
+            section("IDT", _idt(then)),
             section("Console", f"<pre>{_console(then)}</pre>" if then.console else ""),
             section("What the Host knows", _words(then)),
             section("The trace", f"<pre>{lines(chr(10).join(story.facts))}</pre>"),
@@ -198,7 +199,16 @@ def _on(value: bool | None) -> str:
     return "not known" if value is None else "on" if value else "off"
 
 
-def _gates(gates: tuple[Gate, ...], *, all_: bool = False) -> str:
+def _idt(shot: Snapshot) -> str:
+    """Traps, and interrupts that there have been; the rest is folded."""
+    quiet = {FIRST_EXTERNAL_VECTOR + each.irq for each in shot.irqs if each.raised is None}
+    seen = tuple(gate for gate in shot.gates if gate.name and gate.vector not in quiet)
+    said = "direct: the CPU goes straight to the guest's handler; default: to the Switcher, and so to the Host"
+    every = folded("all gates", _gates(shot.gates))
+    return f'{_gates(seen)}<p class="dim">{text(said)}.</p>{every}' if every else ""
+
+
+def _gates(gates: tuple[Gate, ...]) -> str:
     rows = [
         (
             f"{gate.vector:#04x}",
@@ -209,7 +219,7 @@ def _gates(gates: tuple[Gate, ...], *, all_: bool = False) -> str:
             gate.way,
         )
         for gate in gates
-        if gate.handler and (all_ or gate.name or gate.way == "direct")
+        if gate.handler
     ]
     head = ("vector", "", "the guest's handler", "its gate", "the CPU's gate", "leads")
     return table(rows, head)
