@@ -39,6 +39,11 @@ SHIPPED: Mapping[str, ShippedGuest] = MappingProxyType(
             summary="a kernel with processes, fork and devices; runs your programs: --init, --initrd",
             options=_KESTREL_OPTIONS,
         ),
+        "kestrel-2.6.23": ShippedGuest(
+            summary="the same for lguest as of Linux 2.6.23: buffers go by DMA; two can talk",
+            options=f"{_KESTREL_OPTIONS}; init=talk, split",
+            abi="2.6.23",
+        ),
         "kestrel-2.6.27": ShippedGuest(
             summary="the same for lguest as of Linux 2.6.27",
             options=_KESTREL_OPTIONS,

@@ -11,7 +11,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hostvm.abi import DevicePage, generation
-from hostvm.devices.config import SECTOR, BlockConfig, DeviceConfig, NetConfig, RngConfig
+from hostvm.devices.config import (
+    SECTOR,
+    BlockConfig,
+    DeviceConfig,
+    NetConfig,
+    RngConfig,
+    SharedNetConfig,
+)
 from hostvm.devices.placing import place_devices
 from hostvm.errors import ConfigurationError
 from hostvm.launcher import DEFAULT_MEMORY, GuestConfig
@@ -44,6 +51,7 @@ class Wish:
     blocks: tuple[str, ...] = ()
     rng: bool = False
     net: bool = False
+    share_net: bool = False
     peer: str | None = None
     clock: str = "host"
     host_hz: int = HOST_HZ
@@ -94,7 +102,7 @@ def make_plan(wish: Wish) -> Plan:
             initrd=initrd,
             abi=kernel.abi,
             name=kernel.name,
-            devices=(*devices, NetConfig(_card(number))) if net else devices,
+            devices=(*devices, *_cards(number, net=net, shared=wish.share_net)),
         )
         for number, kernel in enumerate(kernels)
     )
@@ -112,9 +120,10 @@ def make_plan(wish: Wish) -> Plan:
     return Plan(config, disks, typed)
 
 
-def _card(number: int) -> bytes:
-    """The address of a Guest's network card: one that is nobody's, in the range for such."""
-    return bytes((0x02, 0, 0, 0, 0, number + 1))
+def _cards(number: int, *, net: bool, shared: bool) -> tuple[DeviceConfig, ...]:
+    """A Guest's network cards. The address of one is nobody's, in the range for such."""
+    card = NetConfig(bytes((0x02, 0, 0, 0, 0, number + 1)))
+    return (*([SharedNetConfig(number)] if shared else []), *([card] if net else []))
 
 
 def _check_net(wish: Wish, guests: tuple[GuestConfig, ...]) -> None:

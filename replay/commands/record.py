@@ -54,6 +54,9 @@ if TYPE_CHECKING:
 @click.option("--rng", is_flag=True, help="A source of random bytes.")
 @click.option("--net", is_flag=True, help="A network card; all guests' are on one Ethernet.")
 @click.option(
+    "--share-net", is_flag=True, help="A page that guests of lguest 2.6.23 share as a network."
+)
+@click.option(
     "--net-peer",
     "peer",
     metavar="SOCKET",

@@ -11,7 +11,7 @@ from hostvm.observations import EndReason, GuestEnded
 from replay.catalogue import find_kernel
 from tests.replay.recorded import events_of, record_hello, verify
 
-KERNELS = ("kestrel", "kestrel-2.6.27", "kestrel-2.6.32", "kestrel-2.6.37")
+KERNELS = ("kestrel", "kestrel-2.6.23", "kestrel-2.6.27", "kestrel-2.6.32", "kestrel-2.6.37")
 MEMORY = 4 << 20
 
 
@@ -21,7 +21,7 @@ def guest(number: int) -> GuestConfig:
     return GuestConfig(kernel.content, line, MEMORY, b"", kernel.abi, kernel.name)
 
 
-def test_sixteen_guests_of_four_generations_are_recorded_and_replayed_together(
+def test_sixteen_guests_of_five_generations_are_recorded_and_replayed_together(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "many.lgt"

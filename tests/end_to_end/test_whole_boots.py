@@ -27,7 +27,7 @@ from replay.session import ReplayWorld, Session
 from replay.worlds import HostWorld, VirtualWorld
 from tests.replay.recorded import events_of, record_hello, verify
 
-KERNELS = ("kestrel", "kestrel-2.6.27", "kestrel-2.6.32")
+KERNELS = ("kestrel", "kestrel-2.6.23", "kestrel-2.6.27", "kestrel-2.6.32")
 LINE = "hz=5000 -- 1"
 # By a clock on the wall a short period may pass before the FPU has been given to a program: then nobody gets on.
 CALM = "hz=500 -- 1"

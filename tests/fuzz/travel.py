@@ -22,7 +22,7 @@ from replay.stops import Breakpoint, Stop, Watchpoint
 from replay.timeline import Timeline
 from tests.replay.histories import Instant, interrupt_ticks, record_guest, timeline_of, walk
 
-GUESTS = (("hello", "loops=2"), ("kestrel", ""), ("kestrel-2.6.27", ""))
+GUESTS = (("hello", "loops=2"), ("kestrel", ""), ("kestrel-2.6.27", ""), ("kestrel-2.6.23", ""))
 SPAN = 8_000
 PLACES = 40
 JOURNEYS = 400

@@ -29,7 +29,8 @@ def changed(machine: Machine, before: np.ndarray, after: np.ndarray) -> set[int]
 
 
 @pytest.mark.parametrize(
-    ("guest", "count"), [("hello", 1), ("hello", 2), ("kestrel", 1), ("kestrel-2.6.27", 1)]
+    ("guest", "count"),
+    [("hello", 1), ("hello", 2), ("kestrel", 1), ("kestrel-2.6.27", 1), ("kestrel-2.6.23", 1)],
 )
 def test_no_page_that_changed_is_left_out(guest: str, count: int) -> None:
     rng = random.Random(5)

@@ -28,6 +28,7 @@ from tests.hostvm.user_programs import compiled, exit_with, newc, program
 GUEST = Path(__file__).parents[2] / "hostvm" / "guest"
 IMAGES = {
     "3.2": "kestrel.elf",
+    "2.6.23": "kestrel-2.6.23.elf",
     "2.6.27": "kestrel-2.6.27.elf",
     "2.6.32": "kestrel-2.6.32.elf",
     "2.6.37": "kestrel-2.6.37.elf",
@@ -135,6 +136,7 @@ def test_the_generations_differ_in_how_the_guest_asks_and_not_in_what_it_does() 
         return sorted(line for line in lines if not line.startswith(b"kestrel:"))
 
     assert outcome("3.2") == outcome("2.6.37") == outcome("2.6.32") == outcome("2.6.27")
+    assert outcome("3.2") == outcome("2.6.23")
     calls = {abi: usual_run(abi).observations for abi in GENERATIONS}
     numbers = {
         abi: {o.number for o in seen if isinstance(o, Hypercall)} for abi, seen in calls.items()
@@ -172,7 +174,7 @@ def test_calls_of_the_flag_operations_are_replaced_by_their_templates(abi: str) 
     table = words(machine, image, "__parainstructions_start", "__parainstructions_end")
     assert len(table) > 40
     patched = {0: "cli", 3: "pushf"}
-    if abi == "2.6.27":
+    if abi in ("2.6.23", "2.6.27"):
         patched |= {1: "sti", 2: "popf"}
     memory = machine.guests[0].guest_memory
     for site, operation in zip(table[::2], table[1::2], strict=True):
@@ -461,6 +463,7 @@ def test_the_image_has_debugging_information_and_no_path_of_the_builders_machine
     paths = set(re.findall(rb"\0(/[A-Za-z0-9_.-]+/[A-Za-z0-9_./-]+)(?=\0)", data))
     assert paths <= {
         b"/dev/console",
+        b"/dev/net",
         b"/dev/null",
         b"/dev/tty",
         b"/dev/vda",

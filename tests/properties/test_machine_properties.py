@@ -29,7 +29,7 @@ from tests.properties.machine_runs import (
 )
 
 HELLO = ("calm", "many interrupts", "anything from outside", "two guests")
-KESTREL = ("kestrel", "kestrel-2.6.27")
+KESTREL = ("kestrel", "kestrel-2.6.27", "kestrel-2.6.23")
 KINDS = (*HELLO, *KESTREL)
 LENGTH = 350_000
 KESTREL_LENGTH = 1_070_000
@@ -49,7 +49,7 @@ def guests_of(kind: str) -> tuple[GuestConfig, ...]:
             return (hello("loops=1 hz=30000"),)
         case "two guests":
             return (hello("loops=1 hz=700"), hello("loops=1 hz=3000", memory=8 << 20))
-        case "kestrel" | "kestrel-2.6.27":
+        case "kestrel" | "kestrel-2.6.27" | "kestrel-2.6.23":
             kernel = find_kernel(kind)
             line = "hz=5000 -- 1"
             return (GuestConfig(kernel.content, line, 4 << 20, abi=kernel.abi, name=kind),)

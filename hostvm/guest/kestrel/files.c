@@ -132,6 +132,10 @@ static int find_file(const char *path, struct file *file)
         file->kind = CONSOLE;
     else if (strings_equal(path, "/dev/vda") && block_sectors())
         file->kind = BLOCK_DEVICE;
+#if LGUEST_GENERATION == 203
+    else if (strings_equal(path, "/dev/net") && there_is_a_net())
+        file->kind = NETWORK;
+#endif
     else if (strings_equal(path, "/dev/null"))
         file->kind = NOTHING;
     else if (!*without_root(path) || strings_equal(without_root(path), "."))
@@ -257,6 +261,27 @@ static u32 read_console(void *buffer, u32 length)
     return count;
 }
 
+#if LGUEST_GENERATION == 203
+static u32 read_network(void *buffer, u32 length)
+{
+    char frame[256];
+    u32 count = net_receive(frame, min(length, sizeof(frame)));
+
+    memcpy(buffer, frame, count);
+    return count;
+}
+
+/* What all stations that are there have got, together. */
+static u32 write_network(const void *buffer, u32 length)
+{
+    char frame[256];
+
+    length = min(length, sizeof(frame));
+    memcpy(frame, buffer, length);
+    return net_send(frame, length) * length;
+}
+#endif
+
 u32 read_file(u32 fd, u32 buffer, u32 length)
 {
     struct file *file = file_of(fd);
@@ -274,6 +299,10 @@ u32 read_file(u32 fd, u32 buffer, u32 length)
         return 0;
     case FOLDER:
         return (u32)-EINVAL;
+#if LGUEST_GENERATION == 203
+    case NETWORK:
+        return read_network((void *)buffer, length);
+#endif
     default:
         return read_console((void *)buffer, length);
     }
@@ -306,6 +335,10 @@ u32 write_file(u32 fd, u32 buffer, u32 length)
         return length;
     if (file->kind == BLOCK_DEVICE)
         return move_sectors(file, (u8 *)buffer, length, 1);
+#if LGUEST_GENERATION == 203
+    if (file->kind == NETWORK)
+        return write_network((const void *)buffer, length);
+#endif
     write_text((const char *)buffer, length);
     return length;
 }
@@ -319,6 +352,10 @@ u32 seek_file(u32 fd, u32 offset, u32 whence)
         return (u32)-EBADF;
     if (file->kind == CONSOLE || file->kind == NOTHING)
         return (u32)-ESPIPE;
+#if LGUEST_GENERATION == 203
+    if (file->kind == NETWORK)
+        return (u32)-ESPIPE;
+#endif
     end = file->kind == BLOCK_DEVICE ? block_sectors() * SECTOR_SIZE : file->size;
     if (whence > SEEK_END)
         return (u32)-EINVAL;

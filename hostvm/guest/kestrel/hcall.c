@@ -12,8 +12,10 @@ volatile struct lguest_data lguest_data = {
     .hcall_status = { [0 ... HCALL_RING_SIZE - 1] = HCALL_FREE },
     .noirq_start = (u32)lguest_noirq_start,
     .noirq_end = (u32)lguest_noirq_end,
+#if LGUEST_GENERATION > 203
     .kernel_address = PAGE_OFFSET,
     .syscall_vec = SYSCALL_VECTOR,
+#endif
 };
 
 /* If the ring is full, a direct call empties it and then does what it is for: in order, too. */

@@ -8,9 +8,11 @@
  * On entry: ring 1, %esi = physical address of the boot parameters, no stack.
  *   (i)   startup_32: clear the bss, bring boot parameters and command line to safety, look for whom we boot;
  *   (ii)  lguest_entry: say hello to the Host, which will not accept any other hypercall before;
- *   (iii) have the first megabytes mapped at PAGE_OFFSET as well. Here the generations differ: in the oldest one the
- *         Launcher has made page tables, and we find out where and add to them; in the next two the Host has made
- *         them, and they are complete; in the newest one we make our own;
+ *   (iii) have the first megabytes mapped at PAGE_OFFSET as well. Here the generations differ: in 206 the Launcher has
+ *         made page tables, and we find out where and add to them; in the next two the Host has made them, and they
+ *         are complete; in the newest one we make our own. In 203, the oldest, the Launcher's tables map PAGE_OFFSET
+ *         and nothing else; so there every address is the linker's from the start, and the Launcher finds the first
+ *         instruction not by its address but by the text before it;
  *   (iv)  take a stack and go up to the C code at PAGE_OFFSET.
  *
  * Read next: main.c. Source: Linux, arch/x86/kernel/head_32.S and lguest's part of it (the steps; the text is ours).
@@ -28,34 +30,52 @@
 
 #define phys(address)   ((address) - PAGE_OFFSET)
 
+/* What names a place before the last jump. */
+#if LGUEST_GENERATION == 203
+#define here(address)   (address)
+#else
+#define here(address)   phys(address)
+#endif
+
         .section .head.text, "ax", @progbits
+#if LGUEST_GENERATION == 203
+        .ascii  "GenuineLguest"
+#endif
         .globl  startup_32
         .type   startup_32, @function
 startup_32:
         cld
 
 clear_bss:
-        movl    $phys(__bss_start), %edi
-        movl    $phys(__bss_end), %ecx
+        movl    $here(__bss_start), %edi
+        movl    $here(__bss_end), %ecx
         subl    %edi, %ecx
         shrl    $2, %ecx
         xorl    %eax, %eax
         rep     stosl
 
 copy_boot_params:
-        movl    $phys(boot_params), %edi
+#if LGUEST_GENERATION == 203
+        addl    $PAGE_OFFSET, %esi
+#endif
+        movl    $here(boot_params), %edi
         movl    $BOOT_PARAMS_SIZE / 4, %ecx
         rep     movsl
-        movl    phys(boot_params) + BOOT_CMD_LINE_PTR, %esi
-        movl    $phys(command_line), %edi
+        movl    here(boot_params) + BOOT_CMD_LINE_PTR, %esi
+#if LGUEST_GENERATION == 203
+        addl    $PAGE_OFFSET, %esi
+#endif
+        movl    $here(command_line), %edi
         movl    $COMMAND_LINE_SIZE / 4, %ecx
         rep     movsl
 
 /* Other subarchitectures than lguest's we do not know, and without one there is nobody to tell. */
 check_subarch:
-        cmpw    $VERSION_WITH_SUBARCH, phys(boot_params) + BOOT_VERSION
+#if LGUEST_GENERATION != 203
+        cmpw    $VERSION_WITH_SUBARCH, here(boot_params) + BOOT_VERSION
         jb      bad_subarch
-        cmpl    $SUBARCH_LGUEST, phys(boot_params) + BOOT_HARDWARE_SUBARCH
+#endif
+        cmpl    $SUBARCH_LGUEST, here(boot_params) + BOOT_HARDWARE_SUBARCH
         je      lguest_entry
 bad_subarch:
         ud2

@@ -7,6 +7,7 @@
  *      process.c  fpu.c  alarm.c  fork.c  exec.c  elf.c     processes
  *      syscalls.c  calls.h  times.c  stat.c  files.c     what programs can ask for
  *      virtio.c  console.c  tty.c  block.c  print.c      devices
+ *      lguest_bus.c  dma_console.c  dma_block.c  dma_net.c      those of the oldest generation
  *      user/                                      the programs, in ring 3
  *
  * Except for interrupt handlers, the kernel is never preempted: only programs are, on the way back to them.
@@ -77,7 +78,7 @@ struct space {
 };
 
 enum file_kind {
-    CLOSED, CONSOLE, ARCHIVED, BLOCK_DEVICE, NOTHING, FOLDER,
+    CLOSED, CONSOLE, ARCHIVED, BLOCK_DEVICE, NOTHING, FOLDER, NETWORK,
 };
 
 struct file {
@@ -278,15 +279,20 @@ struct file *file_of(u32 fd);
 extern u32 syscalls;
 void system_call(struct trap_frame *frame);
 
-/* virtio.c */
+/* virtio.c, or lguest_bus.c */
 struct virtqueue;
-void init_virtio(u32 device_page);
+void init_devices(u32 device_page);
 void init_virtio_console(struct virtqueue *input, struct virtqueue *output);
 void init_virtio_block(struct virtqueue *queue, const u8 *config);
 
 /* console.c */
 void console_write(const char *text, u32 length);
 u32 console_read(char *buffer, u32 length);
+
+/* dma_net.c, in generation 203 */
+int there_is_a_net(void);
+u32 net_send(const void *data, u32 length);
+u32 net_receive(void *data, u32 length);
 
 /* tty.c */
 u32 tty_read(char *buffer, u32 length);

@@ -1,15 +1,17 @@
 /*
  * What this kernel must know of lguest: hypercalls, the page shared with the Host, the boot parameters.
  *
- * lguest had no stable interface, so a kernel is built for one generation of it. Four are described here:
+ * lguest had no stable interface, so a kernel is built for one generation of it. Five are described here:
  *
  *      LGUEST_GENERATION 302     Linux 2.6.38 to 3.9     the default
  *      LGUEST_GENERATION 237     Linux 2.6.33 to 2.6.37
  *      LGUEST_GENERATION 232     Linux 2.6.30 to 2.6.32
  *      LGUEST_GENERATION 206     Linux 2.6.25 to 2.6.29
+ *      LGUEST_GENERATION 203     Linux 2.6.23
  *
- * All that differs stands in this file and in two places elsewhere: head.S (who makes the first page tables) and
- * paravirt.c (which operations are patched in).
+ * All that differs stands in this file and in three places elsewhere: head.S (who makes the first page tables),
+ * paravirt.c (which operations are patched in), and the drivers: 203 has lguest_bus.c and dma_*.c for virtio.c, console.c
+ * and block.c.
  *
  * Included from C and from assembly. Source: lguest, include/linux/lguest.h and its hypercall header.
  */
@@ -25,6 +27,8 @@
 #define LGUEST_GENERATION_NAME  "2.6.37"
 #elif LGUEST_GENERATION == 232
 #define LGUEST_GENERATION_NAME  "2.6.32"
+#elif LGUEST_GENERATION == 203
+#define LGUEST_GENERATION_NAME  "2.6.23"
 #else
 #define LGUEST_GENERATION_NAME  "2.6.27"
 #endif
@@ -61,7 +65,7 @@
 #define LHCALL_FLUSH_ASYNC      0
 #define LHCALL_LGUEST_INIT      1       /* physical address of lguest_data */
 #define LHCALL_SHUTDOWN         2       /* physical address of a text, how */
-#define LHCALL_LOAD_GDT         3       /* physical address of a table, entries; generation 206 only */
+#define LHCALL_LOAD_GDT         3       /* physical address of a table, entries; up to generation 206 */
 #define LHCALL_NEW_PGTABLE      4       /* physical address of a page directory */
 #define LHCALL_FLUSH_TLB        5       /* 0: user space in the current tables; 1: everything */
 #define LHCALL_LOAD_IDT_ENTRY   6       /* vector, first word, second word */
@@ -69,10 +73,12 @@
 #define LHCALL_TS               8       /* whether using the FPU is to trap */
 #define LHCALL_SET_CLOCKEVENT   9       /* nanoseconds until the timer interrupt */
 #define LHCALL_HALT             10
+#define LHCALL_BIND_DMA         12      /* key, physical address of an array, entries << 8 | irq; generation 203 only */
+#define LHCALL_SEND_DMA         13      /* key, physical address of a buffer; generation 203 only */
 #define LHCALL_SET_PTE          14      /* physical address of a page directory, address, entry */
 #define LHCALL_SET_PGD          15      /* physical address of a page directory, index */
 #define LHCALL_LOAD_TLS         16      /* physical address of three descriptors */
-#define LHCALL_NOTIFY           17      /* physical address: of a text, a device's descriptor or a virtqueue */
+#define LHCALL_NOTIFY           17      /* physical address: of a text, a descriptor or a virtqueue; not in 203 */
 #define LHCALL_LOAD_GDT_ENTRY   18      /* index, first word, second word; from generation 232 on */
 #define LHCALL_SEND_INTERRUPTS  19      /* from generation 232 on */
 
@@ -127,6 +133,8 @@ typedef unsigned long long u64;
 struct hcall_slot {
 #if LGUEST_GENERATION >= 232
     u32 number, arg1, arg2, arg3, arg4;
+#elif LGUEST_GENERATION == 203
+    u32 number, arg1, arg2, arg3;
 #else
     u32 number, arg2, arg3, arg1;
 #endif
@@ -147,14 +155,19 @@ struct lguest_data {
     struct hcall_slot hcalls[HCALL_RING_SIZE];
 
     u32 reserve_mem;            /* bytes at the top of the address space that are the Switcher's, from the Host */
+#if LGUEST_GENERATION == 203
+    u16 guestid;                /* this Guest's number, from the Host */
+#endif
     u32 tsc_khz;                /* from the Host; 0 if the time stamp counter is no clock */
-#if LGUEST_GENERATION < 302
+#if LGUEST_GENERATION < 302 && LGUEST_GENERATION > 203
     u32 pgdir;                  /* physical address of the page directory that was made for us, from the Host */
 #endif
 
     u32 noirq_start, noirq_end; /* the Host does not interrupt here */
+#if LGUEST_GENERATION > 203
     u32 kernel_address;         /* lowest address that all page directories share */
     u32 syscall_vec;            /* the software interrupt that may bypass the Host */
+#endif
 };
 
 #define OFFSET(field, offset) \
@@ -175,6 +188,13 @@ OFFSET(pgdir, 1376);
 OFFSET(noirq_start, 1380);
 OFFSET(syscall_vec, 1392);
 _Static_assert(sizeof(struct lguest_data) == 1396, "struct lguest_data");
+#elif LGUEST_GENERATION == 203
+OFFSET(hcall_status, 20);
+OFFSET(hcalls, 84);
+OFFSET(reserve_mem, 1108);
+OFFSET(guestid, 1112);
+OFFSET(noirq_start, 1120);
+_Static_assert(sizeof(struct lguest_data) == 1128, "struct lguest_data");
 #else
 OFFSET(hcall_status, 20);
 OFFSET(hcalls, 84);

@@ -8,7 +8,7 @@
  * Command line: init=NAME (another first program), hz=N (timer interrupts a second, default 1000), loops=N (for built-in
  * programs, default 4), argv0=NAME (what init is told that it is called), tty (the console is a terminal, see tty.c),
  * quiet (nothing is said of the ends of processes but the first), crash=write, crash=storm or crash=stale (show how the
- * kernel dies); what follows " -- " are init's arguments.
+ * kernel dies), split (see dma_net.c); what follows " -- " are init's arguments.
  */
 #include "kernel.h"
 
@@ -221,7 +221,7 @@ void start_kernel(void)
     init_traps();
     init_processes();
     look_for_a_pc();
-    init_virtio(memory_size());
+    init_devices(memory_size());
     init_files();
     start_init();
     start_timer();

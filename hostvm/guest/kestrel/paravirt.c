@@ -27,7 +27,7 @@ static struct template template_of(u32 operation)
         return (struct template){ lgstart_cli, lgend_cli };
     case PARAVIRT_PUSHF:
         return (struct template){ lgstart_pushf, lgend_pushf };
-#if LGUEST_GENERATION == 206
+#if LGUEST_GENERATION <= 206
     case PARAVIRT_STI:
         return (struct template){ lgstart_sti, lgend_sti };
     case PARAVIRT_POPF:

@@ -172,7 +172,7 @@ static void interrupt(u32 irq)
 static void let_interrupts_in(int were_off_for_long)
 {
     irq_enable();
-    if (LGUEST_GENERATION == 206 && were_off_for_long)
+    if (LGUEST_GENERATION <= 206 && were_off_for_long)
         hcall_flush();
     irq_disable();
 }

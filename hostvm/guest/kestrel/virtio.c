@@ -187,7 +187,7 @@ static u32 size_of(const volatile struct device *device)
 }
 
 /* `page` is the physical address of the descriptors. A descriptor of type 0 ends them. */
-void init_virtio(u32 page)
+void init_devices(u32 page)
 {
     u32 offset = 0;
 

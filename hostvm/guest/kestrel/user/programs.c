@@ -18,6 +18,9 @@ const struct program programs[] = {
     { "wild", wild_main },
     { "idle", idle_main },
     { "batch", batch_main },
+#ifdef TALK
+    { "talk", talk_main },
+#endif
     { "", 0 },
 };
 

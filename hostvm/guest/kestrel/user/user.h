@@ -45,6 +45,6 @@ u32 count_from(int argc, char **argv, u32 otherwise);
 u32 crc(u32 crc, u32 value);
 
 program_main init_main, crunch_main, mix_main, fpu_main, calls_main, cow_main, echo_main, disk_main, wild_main, idle_main,
-    batch_main;
+    batch_main, talk_main;
 
 #endif
