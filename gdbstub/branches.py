@@ -86,9 +86,10 @@ class Branches:
     def write_register(self, thread: int, register: int, value: bytes) -> None:
         """Change a register of the thread at work. Raises TargetFault.
 
-        After a `call` GDB puts back all registers, those too that nobody can write. They are left as they have become.
+        For a `return`, and after a `call`, GDB puts back all registers, those too that nobody can write: these are left
+        as they are.
         """
-        if register not in SETTABLE and value in self._before(register):
+        if register not in SETTABLE and value in self._known(register):
             return
         if register in READ_ONLY:
             raise TargetFault(f"{REGISTERS[register].name} cannot be written", Errno.EPERM)
@@ -101,10 +102,10 @@ class Branches:
             raise TargetFault(str(error), Errno.EPERM) from error
         self._write([edit])
 
-    def _before(self, register: int) -> list[bytes | None]:
-        """What a register was where the branches were opened: there the histories stand that they have left."""
-        left = [scene.contexts for scene in self._scenes[:-1]]
-        return [contexts.registers(contexts.current())[register] for contexts in left]
+    def _known(self, register: int) -> list[bytes | None]:
+        """What a register is, and what it was where the branches were opened."""
+        every = [scene.contexts for scene in self._scenes]
+        return [contexts.registers(contexts.current())[register] for contexts in every]
 
     def write_memory(self, thread: int, address: int, data: bytes) -> None:
         """Change memory of a Guest. Raises TargetFault."""

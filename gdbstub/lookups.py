@@ -94,9 +94,7 @@ class Lookups:
         if len(data) != WIDTHS[register]:
             name = REGISTERS[register].name
             raise PacketError(f"{name} has {WIDTHS[register]} bytes, not {len(data)}")
-        # `return` writes back all registers of the caller, those that nobody can change among them.
-        if self._target.read_registers(thread)[register] != data:
-            self._target.write_register(thread, register, data)
+        self._target.write_register(thread, register, data)
         return replies.OK
 
     def _write_registers(self, thread: int, data: bytes) -> bytes:

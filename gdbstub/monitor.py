@@ -1,8 +1,8 @@
 """Commands in words, for clients without the Python file: `monitor seek 37%`, `monitor whynot 1` and the like.
 
-Each command is an entry of a table (going.py, asking.py); `monitor help` shows them all. A command that goes somewhere
-says where it has come to; the debugger still shows what it knew of the old place, unless it is told of the arrival
-(`--announce`, which the Python file uses) or asked to forget (`maintenance flush register-cache`).
+Each command is an entry of a table (going.py, asking.py, linux.py); `monitor help` shows them all. A command that goes
+somewhere says where it has come to; the debugger still shows what it knew of the old place, unless it is told of the
+arrival (`--announce`, which the Python file uses) or asked to forget (`maintenance flush register-cache`).
 
 Read next: words.py.
 """
@@ -16,12 +16,13 @@ from types import MappingProxyType
 from gdbstub.asking import ASKING
 from gdbstub.errors import Errno, TargetFault
 from gdbstub.going import GOING
+from gdbstub.linux import LINUX
 from gdbstub.words import Command, Talk
 
 ANNOUNCE = "--announce"
 # Changes what all others work on, so it is carried out elsewhere (branches.py).
 _BRANCH = ("branch [leave | save FILE]", "what writing has opened: list, go back, keep as a trace")
-COMMANDS: Mapping[str, Command] = MappingProxyType({**GOING, **ASKING})
+COMMANDS: Mapping[str, Command] = MappingProxyType({**GOING, **ASKING, **LINUX})
 
 
 def carry_out(talk: Talk, text: str) -> str:

@@ -12,6 +12,7 @@ from itertools import islice
 from types import MappingProxyType
 
 from gdbstub.errors import TargetFault
+from gdbstub.linux import current_task
 from hostvm.gates import FIRST_EXTERNAL_VECTOR
 from hostvm.interrupts_and_traps import LGUEST_IRQS
 from hostvm.lguest import Lguest
@@ -100,6 +101,8 @@ def _state(timeline: Timeline) -> Iterator[str]:
     window = (guest.noirq_start, guest.noirq_end)
     yield f"noirq window   {window[0]:#010x}..{window[1]:#010x}"
     yield f"lguest_data    {'not told' if data.address is None else f'{data.address:#010x}'}"
+    if task := current_task(timeline, guest.number):
+        yield f"current task   {task}"
     if guest.ended:
         yield f"ended          {' '.join(guest.ended[1].split())}"
 

@@ -19,7 +19,9 @@ from collections.abc import Callable, Mapping, Sequence
 from gdbstub.agent import Expression
 from gdbstub.branches import Branches
 from gdbstub.commands import Point, PointKind
+from gdbstub.contexts import HOST_THREAD, guest_of
 from gdbstub.description import memory_map, target_description, thread_list
+from gdbstub.linux import current_task
 from gdbstub.monitor import ANNOUNCE, carry_out
 from gdbstub.programs import Programs
 from gdbstub.scene import Scene
@@ -146,8 +148,12 @@ class TimelineTarget:
         return self._scene.contexts.name(thread)
 
     def thread_state(self, thread: int) -> str:
-        """What it does."""
-        return self._scene.contexts.state(thread)
+        """What it does, and which task of a Linux that is."""
+        contexts = self._scene.contexts
+        state = contexts.state(thread)
+        if thread != HOST_THREAD and (task := current_task(self.timeline, guest_of(thread))):
+            state += f", task {task}"
+        return state
 
     def monitor(self, text: str) -> str:
         """Carry out a command in words."""

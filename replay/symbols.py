@@ -13,6 +13,8 @@ from hostvm.machine import Machine
 from hostvm.memory_map import SWITCHER_BASE
 from hostvm.switcher import shipped_image
 
+_LONGEST_LABEL = 1 << 20
+
 
 @dataclass(frozen=True, slots=True)
 class Named:
@@ -52,7 +54,9 @@ class Symbols:
             found = self._switcher.nearest(address - self._switcher_offset)
         else:
             found = (self.kernels[guest] if in_guest else self._host).nearest(address)
-        return None if found is None else Named(found[0].name, found[1])
+        # A label without a size goes on up to the next one, but not from one world into another.
+        far = found is None or (not found[0].size and found[1] >= _LONGEST_LABEL)
+        return None if found is None or far else Named(found[0].name, found[1])
 
 
 def _table(name: str, kernel: bytes) -> SymbolTable:

@@ -137,6 +137,24 @@ class TickFunction(gdb.Function):
         return gdb.parse_and_eval("$tick")
 
 
+class CurrentFunction(gdb.Function):
+    """$lx_current(): the current task of a Linux guest; its address where the kernel's types are not known."""
+
+    def __init__(self) -> None:
+        super().__init__("lx_current")
+
+    def invoke(self) -> object:
+        """Called by gdb."""
+        said = ask("lx-current")
+        if not said.startswith("0x"):
+            raise gdb.GdbError(said.strip())
+        address = said.split()[0]
+        try:
+            return gdb.parse_and_eval(f"*(struct task_struct *) {address}")
+        except gdb.error:
+            return gdb.parse_and_eval(address)
+
+
 _TOLD = (
     ("when", "when", "Say where in the run we are."),
     (
@@ -153,6 +171,8 @@ _TOLD = (
         "info events",
         "info events [WORDS]: events of the log around us whose text contains WORDS.",
     ),
+    ("info lx-tasks", "lx-tasks", "info lx-tasks [GUEST]: the processes of a Linux guest."),
+    ("info lx-dmesg", "lx-dmesg", "info lx-dmesg [GUEST]: its messages, from its memory."),
     ("info checkpoints", "checkpoints", "Places remembered."),
     ("info catches", "catch", "Catches in force."),
     ("delete checkpoint", "delete-checkpoint", "delete checkpoint N: forget a place."),
@@ -260,6 +280,7 @@ def install() -> None:
     Branch()
     Checkpoint()
     TickFunction()
+    CurrentFunction()
     for command in ("stepi", "reverse-stepi"):
         gdb.execute(_SCOPES.format(command=command), to_string=True)
     gdb.events.inferior_call.connect(called)

@@ -468,3 +468,13 @@ def test_provenance_and_what_holds_an_interrupt_back(target: TimelineTarget) -> 
     assert wrote.startswith("tick ")
     assert "guest at" in wrote
     assert "not raised" in target.monitor("whynot 0")
+
+
+def test_registers_that_nobody_can_write_can_be_put_back(target: TimelineTarget) -> None:
+    gdb, recorded = Dialogue(target), target.timeline
+    stop_at(target, "mix")
+    for register in (NUMBER["cs"], NUMBER["cr2"], NUMBER["tick"]):
+        held = gdb.one(b"p%x" % register)
+        assert gdb.one(b"P%x=%b" % (register, held)) == b"OK"
+    assert target.timeline is recorded
+    assert gdb.one(b"P%x=00000000000000ff" % NUMBER["tick"]).startswith(b"E")
