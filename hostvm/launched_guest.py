@@ -3,25 +3,37 @@
 lguest's Host code (hostvm.lguest and its files) knows nothing of ticks, of the World or of where a page lies. This is
 the object between: it carries out the Guest's wishes through the machine (`HostServices`), and gives the Switcher what
 it copies into the CPU's pages (`GuestOnCpu`). It stands between the devices and the machine in the same way
-(`DeviceHost`).
+(`DeviceHost`): there it is the Launcher, and what it has to say to the Host it says through /dev/lguest.
 
-Source: lguest, drivers/lguest/lguest_user.c and the Launcher. Read next: devices/bus.py, machine.py.
+Source: lguest, drivers/lguest/lguest_user.c and the Launcher. Read next: dev_lguest.py, devices/bus.py,
+machine.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Protocol
 
-from hostvm.abi import Abi, DevicePage, generation
+from hostvm.abi import DevicePage, generation
+from hostvm.dev_lguest import (
+    DMA_SENT,
+    NOTIFY,
+    WAKER,
+    DeviceError,
+    DevLguest,
+    Initialize,
+    pack_initialize,
+)
+from hostvm.dev_lguest import Request as DeviceRequest
 from hostvm.devices.bus import DeviceBus
 from hostvm.devices.launcher_memory import LauncherMemory
-from hostvm.dma import get_dma_buffer
 from hostvm.gates import copy_traps
-from hostvm.interrupts_and_traps import LGUEST_IRQS, set_interrupt
+from hostvm.host_module import Errno
 from hostvm.launcher import GuestConfig, LoadedGuest, load_guest
 from hostvm.lguest import Lguest
+from hostvm.lguest_dma import USED_LEN
 from hostvm.lguest_regs import LguestRegs
 from hostvm.memory import BoundedMemory, MemoryAccess, PhysicalMemory
 from hostvm.memory_map import (
@@ -107,45 +119,25 @@ class LaunchedGuest:
         abi_name: str,
         quirks: Quirk = UPSTREAM,
     ) -> None:
-        abi: Abi = generation(abi_name)
+        abi = generation(abi_name)
         self.number = number
         self.base = base
         self.loaded = loaded
         self._machine = surroundings
         self._memory = memory
-        shared = {page: shared_page(network) for page, network in loaded.shared}
+        self._abi = abi
+        self._quirks = quirks
+        self._shared = {page: shared_page(network) for page, network in loaded.shared}
         seen: MemoryAccess = memory
-        if shared:
-            seen = SharedPages(memory, {base + page: there for page, there in shared.items()})
-        self.guest_memory = BoundedMemory(
-            seen,
-            base,
-            loaded.pfn_limit,
-            abi.limit_is_exclusive,
-            abi.word_kill_names_length,
-            shared,
-        )
-        self.switcher_page_table = guest_switcher_page_table(number)
-        regs_page = guest_regs_page(number)
+        if self._shared:
+            there = {base + page: place for page, place in self._shared.items()}
+            seen = SharedPages(memory, there)
+        self._seen = seen
         self.place = OLD_SWITCHER if abi.has_old_switcher else SWITCHER
-        memory.write(self.switcher_page_table, switcher_pte_page(regs_page, self.place))
-        pool = PagePool(memory, *guest_shadow_pool(number))
-        self.tables = ShadowPageTables(
-            abi,
-            self.guest_memory,
-            pool,
-            self.switcher_page_table,
-            self.choose,
-            first_pgdir=loaded.pgdir or 0,
-            quirks=quirks,
-            kernel_address=loaded.page_offset,
-        )
-        self.regs = LguestRegs(memory, regs_page, abi.regs_order)
-        self.regs.initialize(loaded.start)
-        self.lguest = Lguest(number, abi, self.guest_memory, self.tables, self.regs, self, quirks)
-        if loaded.shims is not None:
-            self.lguest.vmi = VmiPages(loaded.shims, memory, guest_vmi_pages(number))
-            self.lguest.vmi.set_up(self.switcher_page_table)
+        self.switcher_page_table = guest_switcher_page_table(number)
+        self.regs = LguestRegs(memory, guest_regs_page(number), abi.regs_order)
+        self.file = DevLguest(abi, self._install)
+        self._open()
         limit = loaded.pfn_limit * PAGE_SIZE
         self.devices = DeviceBus(
             loaded.devices,
@@ -153,6 +145,48 @@ class LaunchedGuest:
             self,
             drivers=abi.device_page,
         )
+
+    def _open(self) -> None:
+        """The Launcher has opened /dev/lguest: it has the Guest made, binds its doorbells and begins to read."""
+        loaded = self.loaded
+        pgdir = loaded.pgdir or 0
+        wishes = Initialize(loaded.pfn_limit, loaded.start, pgdir, self.base, loaded.page_offset)
+        self.file.write(pack_initialize(self._abi, wishes))
+        if self.file.has_eventfds:
+            for queue in (queue for device in loaded.devices for queue in device.queues):
+                self.file.write((DeviceRequest.EVENTFD, queue.address), signal=self._rung)
+        self.file.begin_read()
+
+    def _install(self, wishes: Initialize) -> Lguest:
+        """INITIALIZE, in the Host: a Guest over its memory. In some generations the Host makes its first tables."""
+        abi, number, memory = self._abi, self.number, self._memory
+        self.guest_memory = BoundedMemory(
+            self._seen,
+            self.base,
+            wishes.pfn_limit,
+            abi.limit_is_exclusive,
+            abi.word_kill_names_length,
+            self._shared,
+        )
+        memory.write(self.switcher_page_table, switcher_pte_page(self.regs.page, self.place))
+        self.tables = ShadowPageTables(
+            abi,
+            self.guest_memory,
+            PagePool(memory, *guest_shadow_pool(number)),
+            self.switcher_page_table,
+            self.choose,
+            first_pgdir=wishes.pgdir or self.loaded.pgdir or 0,
+            quirks=self._quirks,
+            kernel_address=wishes.page_offset,
+        )
+        self.regs.initialize(wishes.start)
+        self.lguest = Lguest(
+            number, abi, self.guest_memory, self.tables, self.regs, self, self._quirks
+        )
+        if self.loaded.shims is not None:
+            self.lguest.vmi = VmiPages(self.loaded.shims, memory, guest_vmi_pages(number))
+            self.lguest.vmi.set_up(self.switcher_page_table)
+        return self.lguest
 
     # ---- HostServices: what lguest's Host code asks for ------------------------------------------
 
@@ -241,18 +275,43 @@ class LaunchedGuest:
     # ---- the Launcher ----------------------------------------------------------------------------
 
     def serve_launcher(self) -> None:
-        """The Launcher's read() returned a NOTIFY, or in 2.6.23 a buffer and its key."""
-        lguest = self.lguest
-        if lguest.pending_dma is not None:
-            (dma, key), lguest.pending_dma = lguest.pending_dma, None
-            self.devices.dma_sent(dma, key)
+        """The Launcher's read() returned: with a NOTIFY, or in 2.6.23 with a buffer and its key. It reads again."""
+        said = self.file.end_read()
+        if said is None:
             return
-        address, lguest.pending_notify = lguest.pending_notify, 0
+        self.file.begin_read()
+        if len(said) == NOTIFY.size:
+            self.devices.notify(*NOTIFY.unpack(said))
+        else:
+            self.devices.dma_sent(*DMA_SENT.unpack(said))
+
+    def _rung(self, address: int) -> None:
         self.devices.notify(address)
 
     def complete(self, done: Completion) -> None:
-        """The World has something for a device. Raises GuestKilled."""
+        """The World has something for a device: the Waker gets the Launcher out of its read. Raises GuestKilled."""
+        self.file.write((DeviceRequest.BREAK, 1), WAKER)
+        with suppress(DeviceError):
+            self.file.end_read()
+        self.file.write((DeviceRequest.BREAK, 0))
+        self.file.begin_read()
         self.devices.complete(done.device, done.irq, done.data)
+
+    def last_words(self) -> str:
+        """What the Launcher hears of a Guest that has ended: its read fails, and the next one says why."""
+        assert self.lguest.ended is not None
+        try:
+            self.file.end_read()
+        except DeviceError as failed:
+            if failed.error is Errno.ERESTART:
+                return self.lguest.ended[1]
+        said = self.file.begin_read()
+        assert said is not None
+        return said.removesuffix(b"\0").decode("latin-1")
+
+    def close(self) -> None:
+        """The Launcher runs itself again."""
+        self.file.close()
 
     # ---- DeviceHost: what devices ask for ----------------------------------------------------------
 
@@ -264,16 +323,20 @@ class LaunchedGuest:
 
     def raise_irq(self, irq: int) -> None:
         """Make a virtual interrupt pending, as a write to /dev/lguest does: a number that is none is refused."""
-        if irq < LGUEST_IRQS:
-            set_interrupt(self.lguest, irq)
+        with suppress(DeviceError):
+            self.file.write((DeviceRequest.IRQ, irq))
 
     def packet_sent(self, device: int, frame: bytes) -> None:
         """Report a frame that the Guest sends."""
         self._machine.observe(PacketSent(self._machine.step_tick, self.number, device, frame))
 
     def dma_buffer(self, key: int) -> tuple[int, int] | None:
-        """A buffer that the Guest has bound to `key`: guest-physical address and interrupt."""
-        return get_dma_buffer(self.lguest, key)
+        """A buffer that the Guest has bound to `key`: guest-physical address and interrupt, which is in it."""
+        try:
+            address = self.file.write((DeviceRequest.GETDMA, key))
+        except DeviceError:
+            return None
+        return address, self.guest_memory.read_u32(address + USED_LEN)
 
     def request(self, device: int, irq: int, action: Action, position: int, count: int) -> None:
         """Tell the World what a device waits for."""
@@ -307,6 +370,7 @@ def relaunch(
 
     What the World still has to deliver to the old Guest finds nobody who waits.
     """
+    guest.close()
     _clear(memory, guest.base, guest.loaded.pfn_limit)
     _clear(memory, *guest_shadow_pool(guest.number))
     again = launch(guest.number, surroundings, memory, guest.base, config, quirks)

@@ -400,7 +400,7 @@ class Machine:
             self._restart(guest, text)
             return
         guest.lguest.ended = (reason, text)
-        self.observe(GuestEnded(self.step_tick, guest.number, reason, text))
+        self.observe(GuestEnded(self.step_tick, guest.number, reason, guest.last_words()))
         guest.lguest.timer = None
         release_all_dma(guest.lguest)
         self._timers_moved = True
