@@ -120,13 +120,16 @@ def send_dma(guest: Lguest, key: int, dma: int) -> None:
 
 def _dma_transfer(guest: Lguest, dma: int, receiver: Lguest, binding: DmaBinding) -> None:
     source = parse_dma(guest.memory.read(dma, DMA_SIZE))
+    target = None
     try:
         free = _free_buffer(receiver, binding)
-        target = None if free is None else _read_other(receiver, _address(binding, free))
-        if target is not None:
+        if free is not None:
+            target = _read_other(receiver, _address(binding, free))
             _check_dma_list(receiver, target.sections)
     except GuestKilled as killed:
         guest.services.kill_other(receiver.number, killed.reason)
+        if target is not None:
+            guest.memory.write_u32(dma + USED_LEN & WORD_MASK, 0)
         return
     if target is not None and free is not None:
         _check_dma_list(guest, source.sections)
