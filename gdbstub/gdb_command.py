@@ -114,7 +114,9 @@ def _shared(timeline: Timeline, where: Path, stack: ExitStack) -> TimelineTarget
     reader = timeline.reader
     path = str(Path(reader.path).resolve())
     hello = Hello(path, reader.trace_id.hex(), Standing(timeline.tick))
-    return SharedTarget(timeline, stack.enter_context(PositionServer(where, hello)))
+    return SharedTarget(
+        timeline, stack.enter_context(PositionServer(where, hello)), where.resolve()
+    )
 
 
 __all__ = ["gdb"]

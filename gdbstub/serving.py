@@ -19,14 +19,17 @@ from pathlib import Path
 import click
 
 from gdbstub.server import Server, StandardStreams, listen_tcp, listen_unix
+from gdbstub.shared_target import SharedTarget
 from gdbstub.target import Target
 
 GDB_SCRIPT = files("gdbstub") / "python" / "lgreplay_gdb.py"
+FOLLOW_SCRIPT = files("gdbstub") / "python" / "lgreplay_follow.py"
 
 
-def gdb_commands(address: str) -> list[str]:
-    """What a gdb must be told to debug what is served at `address`."""
-    return [f"source {GDB_SCRIPT}", f"target remote {address}"]
+def gdb_commands(address: str, *, shared: bool = False) -> list[str]:
+    """What a gdb must be told to debug what is served at `address`; `shared`: and to go where a screen goes."""
+    follow = [f"source {FOLLOW_SCRIPT}"] if shared else []
+    return [f"source {GDB_SCRIPT}", f"target remote {address}", *follow]
 
 
 def serve_at(target: Target, where: Path | int) -> None:
@@ -36,7 +39,8 @@ def serve_at(target: Target, where: Path | int) -> None:
         address = (
             str(where) if isinstance(where, Path) else f"127.0.0.1:{listener.getsockname()[1]}"
         )
-        words = (word for line in gdb_commands(address) for word in ("-ex", line))
+        commands = gdb_commands(address, shared=isinstance(target, SharedTarget))
+        words = (word for line in commands for word in ("-ex", line))
         click.echo(f"listening at {address}; in another terminal:", err=True)
         click.echo(f"  gdb {shlex.join(words)}", err=True)
         try:
@@ -61,7 +65,8 @@ def launch_gdb(target: Target, program: str) -> int:
     """
     with listen_tcp(0) as listener:
         address = f"127.0.0.1:{listener.getsockname()[1]}"
-        words = [word for line in gdb_commands(address) for word in ("-ex", line)]
+        commands = gdb_commands(address, shared=isinstance(target, SharedTarget))
+        words = [word for line in commands for word in ("-ex", line)]
         debugger = subprocess.Popen([*shlex.split(program), "-q", *words])
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         server = Server(target, listener)

@@ -150,7 +150,9 @@ class Travel:
         match reason:
             case s.EventMet(number, event) if number in self.catches:
                 return " ".join(f"catch {number}: {event_to_text(event)}".split())
-            case s.PredicateTrue(number) if number in self.catches:
+            case s.PredicateTrue(number) | s.BreakpointHit(number) | s.WatchHit(number) if (
+                number in self.catches
+            ):
                 return f"catch {number}: {self.catches[number]}"
         return ""
 

@@ -305,6 +305,11 @@ class LiveTimeline(GrowingTimeline):
         self._logged = max(self._logged, count)
         self._log.pulse()
 
+    def publish(self) -> None:
+        """Let all that is logged be in the file, for others to read."""
+        self._keep_log()
+        self._log.flush()
+
     def end_recording(self) -> TraceEnd:
         """End the recording in the present, and make the trace whole."""
         # Whatever has ended the session may have left the machine in the middle of a step.

@@ -45,6 +45,11 @@ def incomplete_path(path: Path) -> Path:
     return path.parent / (path.name + INCOMPLETE)
 
 
+def final_path(path: Path) -> Path:
+    """Name of the trace that is being recorded at `path`, once that is done."""
+    return path.parent / path.name.removesuffix(INCOMPLETE)
+
+
 def _lock(descriptor: int) -> None:
     if sys.platform != "win32":
         try:
@@ -328,5 +333,6 @@ __all__ = [
     "TraceDerivate",
     "TraceInput",
     "TraceOutput",
+    "final_path",
     "incomplete_path",
 ]

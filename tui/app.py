@@ -19,6 +19,7 @@ from prompt_toolkit.input import Input
 from prompt_toolkit.mouse_events import MouseButton, MouseEvent, MouseEventType
 from prompt_toolkit.output import Output
 
+from replay.stop_words import stop_of
 from replay.timeline import Timeline
 from tui import selection
 from tui.arrangement import Rectangle, exchanged
@@ -33,7 +34,6 @@ from tui.panes.timeline import LABEL, tick_of
 from tui.screen import Layout, Page, compose, rectangles
 from tui.selection import Moved
 from tui.state import Kept
-from tui.stop_words import stop_of
 from tui.text import EMPTY, Line, fit
 from tui.theme import ASCII, UNICODE, Theme
 from tui.values import Snapshot, Wish
@@ -116,7 +116,7 @@ class Tui:
             self.layout.arrangement,
             self.layout.focus,
             None if shot is None else shot.position.tick,
-            () if shot is None else tuple(point.text for point in shot.points),
+            () if shot is None else tuple(point.text for point in shot.points if not point.whose),
             tuple(self.window.typed()),
         )
 
@@ -185,8 +185,8 @@ class Tui:
         before, self.shot = self.shot, shot
         if before is not None and before.position.tick != shot.position.tick:
             self.unselect(*_FOLLOWERS)
-        if self._attachment is not None and self.idle and before is not None:
-            self._attachment.arrived(shot.position.tick)
+        if self._attachment is not None and self.idle:
+            self._attachment.arrived(shot)
 
     # ---- the guest's keys ---------------------------------------------------------------------------
 

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from replay.locations import location_of
 from replay.moves import Unit
+from replay.stop_words import number_of, stop_of
 from tui.actions import ACTIONS, show_screen
 from tui.arrangement import SCREENS, exchanged
 from tui.desk import Desk, Refused
 from tui.events_view import filter_named
 from tui.keys import help_lines
 from tui.panes import PANES
-from tui.stop_words import number_of, stop_of
 from tui.text import Line
 from tui.theme import Theme
 from tui.values import SPACES
@@ -129,7 +129,13 @@ def _info(tui: Tui, text: str) -> None:
         tui.focus_on("registers")
     elif word in ("b", "s", ""):
         points = tui.shot.points if tui.shot else ()
-        lines: tuple[Line, ...] = tuple((("", f"  {p.number:>3}  {p.text}"),) for p in points)
+        lines: tuple[Line, ...] = tuple(
+            (
+                ("", f"  {p.number or '-':>3}  {p.text}"),
+                ("class:dim", f"  ({p.whose})" * bool(p.whose)),
+            )
+            for p in points
+        )
         tui.show_page("Stops (:delete N)", lines or ((("class:dim", "  none"),),))
     else:
         raise Refused("info registers, or info breakpoints")

@@ -9,7 +9,7 @@ Read next: engine.py, which calls; commands.py for the words.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from hostvm.errors import HostvmError
 from hostvm.interrupts_and_traps import LGUEST_IRQS
@@ -18,6 +18,7 @@ from replay.bookmarks import Bookmark, BookmarkError
 from replay.branch import Branch
 from replay.errors import ReplayError
 from replay.events import Event, Kind
+from replay.following import FollowingTimeline
 from replay.histories import Histories, NoBranch, Written
 from replay.layouts import LAYOUTS
 from replay.locations import BadLocation
@@ -25,6 +26,8 @@ from replay.moves import Unit
 from replay.named_stops import NoSuchStop
 from replay.predicate import BadPredicate
 from replay.provenance import Location, NoSuchLocation
+from replay.shared_position import SharedStop, Standing
+from replay.stop_words import BadStop, stop_of
 from replay.stops import Arrival, Breakpoint, Cancelled, HistoryEnd, HistoryStart, Stop
 from replay.timeline import Interrupted, Timeline
 from replay.where import BadPlace
@@ -36,6 +39,7 @@ from tui.values import Point, Wish
 from tui.writing import BadWrite, edits_of
 
 _VISITS = 500
+_ITS_OWN = "with a condition that only it knows"
 _FIRST_WORDS = "This is a branch now; the recorded run is as it was: `:branch leave` goes back"
 
 
@@ -49,6 +53,7 @@ REFUSALS = (
     BadPredicate,
     BookmarkError,
     HostvmError,
+    BadStop,
     BadWrite,
     NoBranch,
     NoSuchLocation,
@@ -70,6 +75,8 @@ class Desk:
         self.page: tuple[str, tuple[Line, ...]] | None = None
         self.select: tuple[str, int] | None = None
         self._texts: dict[int, str] = {}
+        self._theirs: dict[int, SharedStop] = {}
+        self._only_told: tuple[SharedStop, ...] = ()
 
     @property
     def timeline(self) -> Timeline:
@@ -296,6 +303,8 @@ class Desk:
 
     def remove(self, number: int) -> str:
         """Take a stop away."""
+        if number in self._theirs:
+            raise Refused(f"stop {number} is the debugger's: delete it there")
         try:
             self.timeline.stops.remove(number)
         except KeyError:
@@ -303,8 +312,9 @@ class Desk:
         return f"stop {number} is gone: {self._texts.pop(number)}"
 
     def clear(self) -> str:
-        """Take all away."""
-        self.timeline.stops.clear()
+        """Take all away that are one's own."""
+        for number in self._texts:
+            self.timeline.stops.remove(number)
         self._texts.clear()
         return "no stops any more"
 
@@ -318,11 +328,59 @@ class Desk:
         )
 
     def points(self) -> tuple[Point, ...]:
-        """The stops in force."""
-        return tuple(
-            Point(number, self._texts[number], getattr(stop, "address", None))
-            for number, stop in self.timeline.stops
-        )
+        """The stops in force, and those of the debugger's that hold for it alone."""
+        own = tuple(self._point(number, stop) for number, stop in self.timeline.stops)
+        told = (Point(0, stop.text, None, f"gdb, {_ITS_OWN}") for stop in self._only_told)
+        return own + tuple(told)
+
+    def _point(self, number: int, stop: Stop) -> Point:
+        address = getattr(stop, "address", None)
+        if number in self._theirs:
+            return Point(number, self._theirs[number].text, address, "gdb")
+        return Point(number, self._texts[number], address)
+
+    # ---- the debugger -------------------------------------------------------------------------------
+
+    def follow(self, standing: Standing) -> str | None:
+        """Be where the debugger stands, and have its stops."""
+        before = self.moment
+        self._take_stops(standing.stops)
+        recorded = self.histories.recorded
+        if standing.end is not None and isinstance(recorded, FollowingTimeline):
+            self._catch_up(recorded, standing.end, standing.events)
+        if standing.sheets is not None and standing.sheets != self.histories.sheets:
+            self.histories.be_on(standing.sheets)
+            self.writes += 1
+            self.arrange()
+        self.timeline.go(standing.tick)
+        return None if self.moment == before else "where the debugger is"
+
+    def _catch_up(self, recorded: FollowingTimeline, end: int, events: int) -> None:
+        """Know what the debugger has recorded since; branches are of the file as it was, and are opened anew."""
+        if recorded.knows(end, events):
+            return
+        self.histories.be_on(())
+        self.arrange()
+        recorded.catch_up(end, events)
+        self.camera.index.store = recorded.store
+        self.writes += 1
+
+    def _take_stops(self, stops: Sequence[SharedStop]) -> None:
+        if (*self._theirs.values(), *self._only_told) == tuple(stops):
+            return
+        for number in self._theirs:
+            self.timeline.stops.remove(number)
+        self._theirs, told = {}, []
+        for shared in stops:
+            try:
+                stop = stop_of(self.timeline, shared.text) if shared.holds else None
+            except REFUSALS:
+                stop = None
+            if stop is None:
+                told.append(shared)
+            else:
+                self._theirs[self.timeline.stops.add(stop)] = shared
+        self._only_told = tuple(told)
 
     # ---- bookmarks ----------------------------------------------------------------------------------
 

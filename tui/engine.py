@@ -224,7 +224,8 @@ class Engine:
         desk = self._desk
         base = self._mark or self._before
         since = f"tick {base.position.tick:,}" if base is not None and base is self._mark else ""
-        shot = self._shot = desk.camera.take(self._wish, desk.points(), base, since)
+        shot = desk.camera.take(self._wish, desk.points(), base, since)
+        self._shot = shot = replace(shot, sheets=desk.histories.sheets)
         page, desk.page = desk.page, None
         select, desk.select = desk.select, None
         now = time.monotonic_ns()

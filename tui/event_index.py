@@ -104,7 +104,8 @@ class EventIndex:
     """Grows over the events of a store. Everything here is for the engine's thread."""
 
     def __init__(self, store: EventStore) -> None:
-        self._store = store
+        self.store = store
+        """May be exchanged for one that goes on behind the same events."""
         self.ends_here = False
         """Set where damage is met: the index does not grow any more."""
         self._begin()
@@ -139,11 +140,11 @@ class EventIndex:
     @property
     def whole(self) -> bool:
         """Whether all events are in it."""
-        return self.ends_here or (len(self) == len(self._store) and self._agrees())
+        return self.ends_here or (len(self) == len(self.store) and self._agrees())
 
     def _agrees(self) -> bool:
         """Whether the newest event here is the store's still."""
-        last = self._store.event(len(self) - 1) if len(self) else None
+        last = self.store.event(len(self) - 1) if len(self) else None
         return last is None or last.tick == self._ticks[-1]
 
     @property
@@ -155,12 +156,12 @@ class EventIndex:
         """Take in one more chunk."""
         if self.ends_here:
             return
-        if len(self) > len(self._store) or not self._agrees():
+        if len(self) > len(self.store) or not self._agrees():
             self._begin()
         if self.whole:
             return
-        chunk, at = self._store.position_of(len(self))
-        for event in self._store.chunk(chunk).events[at:]:
+        chunk, at = self.store.position_of(len(self))
+        for event in self.store.chunk(chunk).events[at:]:
             self._add(event)
         self._densities.clear()
 

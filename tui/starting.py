@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 from replay.commands.plan import Wish
+from replay.following import FollowingTimeline
 from replay.log import TraceReader
 from replay.shared_position import PositionClient
 from replay.timeline import Timeline
@@ -42,10 +43,16 @@ def show_trace(trace: str | None, options: Options, *, salvage: bool, attach: Pa
         trace = trace or client.hello.trace
     if trace is None:
         raise click.UsageError("which trace? or --attach to a program that shows one, or --record")
-    with Timeline(TraceReader(trace, salvage=salvage)) as timeline:
+    with _opened(trace, client, salvage=salvage) as timeline:
         if client is not None and client.hello.trace_id != timeline.reader.trace_id.hex():
             raise click.UsageError(f"the program at {attach} shows another trace than {trace}")
         _show(timeline, options, None if client is None else Attachment(client))
+
+
+def _opened(trace: str, client: PositionClient | None, *, salvage: bool) -> Timeline:
+    if client is not None and client.hello.standing.end is not None:
+        return FollowingTimeline(TraceReader(trace))
+    return Timeline(TraceReader(trace, salvage=salvage))
 
 
 def show_recording(wish: Wish, arguments: Sequence[str], options: Options) -> None:

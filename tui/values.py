@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from hostvm.cpu_state import CpuState
 from replay.bookmarks import Bookmark
 from replay.events import Kind
+from replay.histories import Sheet
 from replay.look import CURRENT, GuestSpace, Space, World
 
 EVERY_KIND = frozenset(Kind) - {Kind.STATE_DIGEST, Kind.DIRECT_TRAPS}
@@ -236,11 +237,12 @@ class Strips:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A stop in force: number, text, and the address if it is a breakpoint."""
+    """A stop: number, text, and the address if it is a breakpoint. `whose`: the debugger's, if it is not one's own."""
 
     number: int
     text: str
     address: int | None = None
+    whose: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,6 +287,7 @@ class Snapshot:
     events: EventList = EventList()
     bookmarks: tuple[Bookmark, ...] = ()
     points: tuple[Point, ...] = ()
+    sheets: tuple[Sheet, ...] = ()
     changed: Changed = Changed()
     wish: Wish = field(default_factory=Wish)
 

@@ -67,6 +67,45 @@ def tmux(tmp_path: Path) -> Iterator[Tmux]:
     made.close()
 
 
+@pytest.mark.needs_gdb
+@pytest.mark.skipif(shutil.which("gdb") is None, reason="gdb is not installed")
+def test_gdb_and_the_screen_side_by_side(tmux: Tmux, tmp_path: Path) -> None:
+    trace = shutil.copy(RACE, tmp_path)
+    lgreplay = [sys.executable, "-m", "replay"]
+    shared = str(tmp_path / "shared")
+    tmux.sees("ready>")
+    gdb = [*lgreplay, "gdb", str(trace), "--launch", "--tui-socket", shared]
+    tmux.send("-l", f"{shlex.join(gdb)}; echo code $?")
+    tmux.send("Enter")
+    tmux.sees("host_loop")
+    tmux.sees("(gdb)")
+    screen = shlex.join([*lgreplay, "tui", "--attach", shared, "--fresh"])
+    tmux.run("split-window", "-v", "-l", "24", screen)
+    tmux.sees(f"tick 0/{last():,}")
+    tmux.send("-l", f":seek {fatal()}")
+    tmux.send("Enter")
+    tmux.run("select-pane", "-U")
+    tmux.sees(f"the screen: tick {fatal():,}")
+    tmux.send("-l", "set var $eax = 5")
+    tmux.send("Enter")
+    tmux.run("select-pane", "-D")
+    tmux.sees("[branch at")
+    tmux.run("select-pane", "-U")
+    tmux.send("-l", "monitor branch leave")
+    tmux.send("Enter")
+    tmux.send("-l", "stepi")
+    tmux.send("Enter")
+    tmux.send("-l", "set confirm off")
+    tmux.send("Enter")
+    tmux.run("select-pane", "-D")
+    tmux.send("q")
+    tmux.sees("set confirm off")
+    tmux.send("-l", "quit")
+    tmux.send("Enter")
+    tmux.sees("code 0")
+    assert not Path(shared).exists()
+
+
 def test_a_sitting_in_tmux(tmux: Tmux, tmp_path: Path) -> None:
     trace = shutil.copy(RACE, tmp_path)
     tmux.sees("ready>")

@@ -1,7 +1,8 @@
 """Stops in the words of gdb: `break lguest_iret if eax == 1`, `watch 0xc0109000`, `catch delivered 0`.
 
-The text of a stop is what makes it again, so that a session can be kept. For the engine's thread.
-Read next: commands.py.
+The text of a stop is what makes it again; so a session of the screen can be kept, and two debuggers can share stops.
+
+Read next: named_stops.py; shared_position.py.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from replay.locations import place_of
 from replay.named_stops import named_stop
 from replay.stops import Breakpoint, Stop, Touch, Watchpoint
 from replay.timeline import Timeline
-from tui.desk import Refused
 
 _TOUCHES = {
     "watch": Touch.CHANGE,
@@ -21,8 +21,12 @@ _TOUCHES = {
 STOP_WORDS = ("break", *_TOUCHES, "catch", "when")
 
 
+class BadStop(ValueError):
+    """Words that are no stop, or no number."""
+
+
 def stop_of(timeline: Timeline, text: str) -> Stop:
-    """The stop that a text says. Raises BadLocation, BadPredicate, NoSuchStop, Refused."""
+    """The stop that a text says. Raises BadStop, BadLocation, BadPredicate, NoSuchStop."""
     word, _, rest = text.strip().partition(" ")
     match word:
         case "break":
@@ -34,7 +38,7 @@ def stop_of(timeline: Timeline, text: str) -> Stop:
             return timeline.predicate(rest)
         case _ if word in _TOUCHES:
             return Watchpoint(place_of(timeline, rest), _TOUCHES[word])
-    raise Refused(f"{word!r} is no stop: {', '.join(STOP_WORDS)}")
+    raise BadStop(f"{word!r} is no stop: {', '.join(STOP_WORDS)}")
 
 
 def _breakpoint(timeline: Timeline, rest: str) -> Stop:
@@ -47,11 +51,11 @@ def _breakpoint(timeline: Timeline, rest: str) -> Stop:
 
 
 def number_of(text: str) -> int:
-    """A number as people write it. Raises Refused."""
+    """A number as people write it. Raises BadStop."""
     try:
         return int(text.strip().replace(",", ""), 0)
     except ValueError:
-        raise Refused(f"{text.strip()!r} is no number") from None
+        raise BadStop(f"{text.strip()!r} is no number") from None
 
 
-__all__ = ["STOP_WORDS", "number_of", "stop_of"]
+__all__ = ["STOP_WORDS", "BadStop", "number_of", "stop_of"]
