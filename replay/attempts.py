@@ -19,7 +19,7 @@ from replay.look import Look
 from replay.outcomes import Outcome, Reception, Verdict
 from replay.run_notes import Notes
 from replay.stops import Instructions, PredicateTrue
-from replay.sweep import VERDICTS, BadSweep, Sweep
+from replay.sweep import VERDICTS, NoFailure, Sweep
 from replay.sweep_world import Background, Course, PlacedWorld
 
 _NEVER = Outcome(Tick(0), 0, Reception.UNSET, Verdict.PASSED)
@@ -84,18 +84,18 @@ class Attempt:
 class Attempts(Sweep):
     """Makes attempts on the history of a trace that fails; `inputs` are its interrupts up to the failure.
 
-    Raises BadSweep if it ends well, so far as the plan's oracle can tell.
+    Raises NoFailure if it ends well, so far as the plan's oracle can tell.
     """
 
     def find_failure(self) -> None:
-        """Look where and how the history fails. Raises BadSweep."""
+        """Look where and how the history fails. Raises NoFailure."""
         found = min(self._failures(), key=lambda each: each[0], default=None)
         if found is None:
-            raise BadSweep("the trace does not fail: nothing to look for")
+            raise NoFailure
         self.failed_at, verdict, text = found
         failed = replace(_NEVER, verdict=verdict, text=text)
         self.kind = failed.kind
-        self.text = text
+        self.verdict, self.text = verdict, text
         self.inputs = inputs_of(self.store, self.failed_at)
 
     def _failures(self) -> Iterator[tuple[Tick, Verdict, str]]:

@@ -28,7 +28,7 @@ from replay.branch import Branch, since
 from replay.errors import ReplayError
 from replay.ethernet import ports_of
 from replay.events import Kind
-from replay.instructions import LONGEST
+from replay.instructions import LONGEST, text_of
 from replay.log import TraceReader
 from replay.look import GuestSpace, Look, World
 from replay.outcomes import Oracle, Outcome, Reception, Verdict
@@ -54,6 +54,13 @@ VERDICTS = {
 
 class BadSweep(ReplayError):
     """A sweep that cannot be: no such place, symbol, interrupt or expression."""
+
+
+class NoFailure(BadSweep):
+    """A trace that ends well, as far as the oracle can tell."""
+
+    def __str__(self) -> str:
+        return "the trace does not fail: nothing to look for"
 
 
 @dataclass(frozen=True, slots=True)
@@ -387,6 +394,11 @@ class Sweep(Timeline):
         assert snapshot is not None
         self._restore(snapshot)
 
+    def code_here(self) -> str:
+        """The instruction at hand, disassembled."""
+        eip = self.machine.cpu.eip
+        return text_of(self.read(eip, LONGEST), eip)
+
     def raised_by(self, tick: Tick) -> tuple[int, ...]:
         """The virtual interrupts that the hardware interrupt taken at `tick` raises in the history. Raises BadSweep."""
         if not self.store.interrupt_at(tick):
@@ -423,4 +435,4 @@ def extent_of(symbols: Symbols, name: str, guest: int) -> tuple[int, int]:
     return symbol.address, behind - 1
 
 
-__all__ = ["MOST_PLACES", "BadSweep", "Judge", "Plan", "Sweep", "extent_of"]
+__all__ = ["MOST_PLACES", "BadSweep", "Judge", "NoFailure", "Plan", "Sweep", "extent_of"]
