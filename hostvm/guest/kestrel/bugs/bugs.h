@@ -17,6 +17,7 @@
 
 /* main.c */
 extern int is_fixed;
+u32 memory_size(void);
 const char *option(const char *name);
 u32 number_option(const char *name, u32 otherwise);
 
@@ -33,6 +34,7 @@ void lguest_iret_cut(void);
 void trap_return(void);
 extern void (*const window_entries[])(void);
 extern void (*const bare_entries[])(void);
+#define DIRECT_SYSCALL  3
 
 /* traps.c: what a bug wants to deal with itself; 0 if it does not. */
 enum vector {
@@ -45,6 +47,7 @@ enum vector {
 extern void (*on_timer)(struct trap_frame *frame);
 extern void (*on_system_call)(struct trap_frame *frame);
 extern void (*on_exit)(void);
+extern void (*on_interrupt)(struct trap_frame *frame);
 extern int (*on_trap)(struct trap_frame *frame);
 void set_gate(u32 vector, void (*entry)(void), u32 type, u32 ring);
 void remove_gate(u32 vector);
@@ -55,13 +58,13 @@ extern int timer_winds_itself;  /* or the bug does */
 
 /* program.c. The Host is told that the kernel's stack ends with the frame, so that is where traps of ring 3 push. */
 struct workspace {
-    u32 open_sections;          /* of whoever works here; 0 whenever a program runs */
-    u32 seal[24];
-    u8 room[64];
+    u32 seal[24];               /* nobody's to write to; see check_seal() */
+    u8 room[FRAME_ROOM];        /* see ../frame.h */
     struct trap_frame frame;
 };
 extern struct workspace workspace;
-u32 *load_program(void);
+extern u32 *program_pgdir;
+void load_program(void);
 void start_program(const void *entry, u32 argument) __attribute__((noreturn));
 void check_seal(const struct trap_frame *frame);
 
@@ -73,5 +76,17 @@ void audit(const struct trap_frame *frame);
 void show_sti(void);
 void show_more(void);
 void show_iret(void);
+void show_cut(void);
+void show_entry(void);
+void show_direct(void);
+void show_gate(void);
+void show_halt(void);
+void show_step(void);
+void show_stack(void);
+void show_tls(void);
+void show_wake(void);
+void show_pin(void);
+void show_nopage(void);
+void show_double(void);
 
 #endif

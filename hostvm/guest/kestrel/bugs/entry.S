@@ -56,9 +56,11 @@ trap_common:
         movl    %eax, %es
         movl    %esp, %ebx
         testb   $USER_RING & ~KERNEL_RING, FRAME_cs(%esp)
-        jz      1f
-        movl    $boot_stack_top, %esp
-1:      pushl   %ebx
+        jnz     1f
+        cmpl    $DEBUG_VECTOR, FRAME_vector(%esp)
+        jne     2f
+1:      movl    $boot_stack_top, %esp
+2:      pushl   %ebx
         call    trap
         movl    %ebx, %esp
         .size   trap_common, . - trap_common

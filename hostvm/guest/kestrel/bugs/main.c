@@ -25,7 +25,25 @@ static const struct bug {
     { "sti", show_sti },
     { "more", show_more },
     { "iret", show_iret },
+    { "cut", show_cut },
+    { "entry", show_entry },
+    { "direct", show_direct },
+    { "gate", show_gate },
+    { "halt", show_halt },
+    { "step", show_step },
+    { "stack", show_stack },
+    { "tls", show_tls },
+    { "wake", show_wake },
+    { "pin", show_pin },
+    { "nopage", show_nopage },
+    { "double", show_double },
 };
+
+/* The Launcher describes one range of memory, from 0. */
+u32 memory_size(void)
+{
+    return *(u32 *)(boot_params + BOOT_E820_MAP + 8);
+}
 
 /* What follows `name` on the command line, or 0. */
 const char *option(const char *name)
@@ -82,12 +100,10 @@ void exit_process(u32 status)
 
 void start_kernel(void)
 {
-    u32 memory = *(u32 *)(boot_params + BOOT_E820_MAP + 8);
-
     copy_name(idle_process.name, "the kernel");
     is_fixed = command_line[0] == 'f';
-    init_pages((u32)__kernel_phys_end, memory);
-    init_paging(memory + DEVICE_PAGES * PAGE_SIZE);
+    init_pages((u32)__kernel_phys_end, memory_size());
+    init_paging(memory_size() + DEVICE_PAGES * PAGE_SIZE);
     init_segments();
     init_traps();
     show(command_line[0] ? command_line + sizeof("bug=") - 1 : "");

@@ -7,10 +7,11 @@
 extern u8 __user_text_start[], __user_text_end[], __user_text_phys[];
 extern u8 __user_data_start[], __user_bss_end[], __user_data_phys[];
 
-#define USER_PAGE       (PTE_PRESENT | PTE_USED | 4)
+#define USER_PAGE       (PTE_PRESENT | PTE_USED | PTE_USER)
 #define WORKSPACE_PAGES 2       /* it may lie across the end of one */
 
 struct workspace workspace;
+u32 *program_pgdir;
 
 static void map_range(u32 *pgdir, const u8 *start, const u8 *end, const u8 *from, u32 flags)
 {
@@ -20,10 +21,10 @@ static void map_range(u32 *pgdir, const u8 *start, const u8 *end, const u8 *from
         map_user_page(pgdir, at, ((at + offset) & PTE_ADDRESS) | flags);
 }
 
-/* Its page directory, which is the current one from now on. */
-u32 *load_program(void)
+/* Its page directory is the current one from now on. */
+void load_program(void)
 {
-    u32 *pgdir = new_pgdir();
+    u32 *pgdir = program_pgdir = new_pgdir();
 
     map_range(pgdir, __user_text_start, __user_text_end, __user_text_phys, USER_PAGE);
     map_range(pgdir, __user_data_start, __user_bss_end, __user_data_phys, USER_PAGE | PTE_WRITABLE);
@@ -32,7 +33,6 @@ u32 *load_program(void)
     hcall(LHCALL_SET_STACK, KERNEL_DS, (u32)(&workspace.frame + 1), WORKSPACE_PAGES);
     for (u32 i = 0; i < sizeof(workspace.seal) / sizeof(u32); i++)
         workspace.seal[i] = i;
-    return pgdir;
 }
 
 /* As if it had been interrupted at its first instruction. */

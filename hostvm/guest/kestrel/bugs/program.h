@@ -9,5 +9,12 @@
 
 #define PROGRAM         __attribute__((regparm(1), noreturn)) void
 PROGRAM program_of_sti(u32 loops);
+PROGRAM program_of_window(u32 loops);
+PROGRAM program_of_step(u32 argument);
+PROGRAM program_of_stack(u32 argument);
+PROGRAM program_of_pin(u32 system_calls);
+
+/* Length of its division. */
+#define DIVIDE_BYTES    2
 
 #endif

@@ -19,6 +19,7 @@ int timer_winds_itself = 1;
 void (*on_timer)(struct trap_frame *frame);
 void (*on_system_call)(struct trap_frame *frame);
 void (*on_exit)(void);
+void (*on_interrupt)(struct trap_frame *frame);
 int (*on_trap)(struct trap_frame *frame);
 
 void set_gate(u32 vector, void (*entry)(void), u32 type, u32 ring)
@@ -104,6 +105,8 @@ void trap(struct trap_frame *frame)
         timer_interrupt(frame);
     else if (frame->vector == SYSCALL_VECTOR)
         system_call(frame);
+    else if (frame->vector > FIRST_IRQ && frame->vector < TRAP_ENTRIES && on_interrupt)
+        on_interrupt(frame);
     else if (!on_trap || !on_trap(frame))
         panic(frame, "trap %u in the %s", frame->vector, from_user(frame) ? "program" : "kernel");
     irq_disable();
