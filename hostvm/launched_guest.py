@@ -32,7 +32,7 @@ from hostvm.devices.launcher_memory import LauncherMemory
 from hostvm.gates import copy_traps
 from hostvm.host_module import Errno
 from hostvm.launcher import GuestConfig, LoadedGuest, load_guest
-from hostvm.lguest import Lguest
+from hostvm.lguest import SYSCALL_VECTOR, Lguest
 from hostvm.lguest_dma import USED_LEN
 from hostvm.lguest_regs import LguestRegs
 from hostvm.memory import BoundedMemory, MemoryAccess, PhysicalMemory
@@ -118,6 +118,7 @@ class LaunchedGuest:
         loaded: LoadedGuest,
         abi_name: str,
         quirks: Quirk = UPSTREAM,
+        syscall_vector: int = SYSCALL_VECTOR,
     ) -> None:
         abi = generation(abi_name)
         self.number = number
@@ -127,6 +128,7 @@ class LaunchedGuest:
         self._memory = memory
         self._abi = abi
         self._quirks = quirks
+        self._syscall_vector = syscall_vector
         self._shared = {page: shared_page(network) for page, network in loaded.shared}
         seen: MemoryAccess = memory
         if self._shared:
@@ -181,7 +183,14 @@ class LaunchedGuest:
         )
         self.regs.initialize(wishes.start)
         self.lguest = Lguest(
-            number, abi, self.guest_memory, self.tables, self.regs, self, self._quirks
+            number,
+            abi,
+            self.guest_memory,
+            self.tables,
+            self.regs,
+            self,
+            self._quirks,
+            self._syscall_vector,
         )
         if self.loaded.shims is not None:
             self.lguest.vmi = VmiPages(self.loaded.shims, memory, guest_vmi_pages(number))
@@ -350,13 +359,16 @@ def launch(
     base: HostPhysical,
     config: GuestConfig,
     quirks: Quirk = UPSTREAM,
+    syscall_vector: int = SYSCALL_VECTOR,
 ) -> LaunchedGuest:
     """Do as the Launcher does: fill the memory at `base`, which is all zero, and make the Guest known to the Host.
 
     Raises ConfigurationError.
     """
     loaded = load_guest(memory, base, config)
-    return LaunchedGuest(number, surroundings, memory, base, loaded, config.abi, quirks)
+    return LaunchedGuest(
+        number, surroundings, memory, base, loaded, config.abi, quirks, syscall_vector
+    )
 
 
 def relaunch(
@@ -365,6 +377,7 @@ def relaunch(
     memory: PhysicalMemory,
     config: GuestConfig,
     quirks: Quirk = UPSTREAM,
+    syscall_vector: int = SYSCALL_VECTOR,
 ) -> LaunchedGuest:
     """Do as the Launcher does when its Guest restarts: it runs itself again, so only what is on the disks is left.
 
@@ -373,7 +386,7 @@ def relaunch(
     guest.close()
     _clear(memory, guest.base, guest.loaded.pfn_limit)
     _clear(memory, *guest_shadow_pool(guest.number))
-    again = launch(guest.number, surroundings, memory, guest.base, config, quirks)
+    again = launch(guest.number, surroundings, memory, guest.base, config, quirks, syscall_vector)
     devices = zip(again.devices.state(), guest.devices.state(), strict=True)
     again.devices.restore(tuple(replace(new, sectors=old.sectors) for new, old in devices))
     return again

@@ -26,15 +26,16 @@ from hostvm.dma import release_all_dma
 from hostvm.edits import Edit
 from hostvm.edits import make as make_edit
 from hostvm.edits import refusal as edit_refusal
-from hostvm.errors import GuestKilled
+from hostvm.errors import ConfigurationError, GuestKilled
 from hostvm.fpu_context import change_fpu
+from hostvm.gates import FIRST_EXTERNAL_VECTOR
 from hostvm.handle_trap import handle_trap
 from hostvm.host_tables import HostStart, build_host_world
 from hostvm.hypercalls import do_hypercalls
 from hostvm.interrupts_and_traps import clock_expired, maybe_do_interrupt
 from hostvm.launched_guest import LaunchedGuest, launch, relaunch
 from hostvm.launcher import GuestConfig
-from hostvm.lguest import Lguest, LguestState
+from hostvm.lguest import SYSCALL_VECTOR, Lguest, LguestState
 from hostvm.lguest_regs import TRAP_IN_SWITCHER
 from hostvm.memory import PhysicalMemory
 from hostvm.memory_digest import MemoryDigest, Range
@@ -55,14 +56,13 @@ from hostvm.observations import (
     StateDigest,
 )
 from hostvm.quirks import UPSTREAM, Quirk
-from hostvm.switcher import Switcher, copy_in_guest_info
+from hostvm.switcher import IDT_ENTRIES, Switcher, copy_in_guest_info
 from hostvm.units import Nanoseconds, Tick
 from hostvm.world import DEVICE_VECTOR, TIMER_VECTOR, Completion, Request, World
 from hostvm.x86 import PAGE_SHIFT, PAGE_SIZE
 
 DIGEST_INTERVAL = 1 << 21
 MEMORY_DIGEST_EVERY = 16
-_FIRST_EXTERNAL_VECTOR = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,8 @@ class MachineConfig:
     """What a machine is built from; equal configurations and Worlds give equal runs.
 
     Register digests are reported every `digest_interval` ticks, memory digests with every `memory_digest_every`th.
-    `restarts`: a Guest that asks for a restart is launched again; otherwise that is its end.
+    `restarts`: a Guest that asks for a restart is launched again; otherwise that is its end. `syscall_vector` is one
+    that Guests may use for system calls besides Linux's, as Plan 9 uses 64.
     """
 
     guests: tuple[GuestConfig, ...]
@@ -78,6 +79,12 @@ class MachineConfig:
     memory_digest_every: int = MEMORY_DIGEST_EVERY
     quirks: Quirk = UPSTREAM
     restarts: bool = False
+    syscall_vector: int = SYSCALL_VECTOR
+
+    def __post_init__(self) -> None:
+        free = FIRST_EXTERNAL_VECTOR <= self.syscall_vector < IDT_ENTRIES
+        if not free or self.syscall_vector in (TIMER_VECTOR, DEVICE_VECTOR):
+            raise ConfigurationError(f"couldn't reserve syscall {self.syscall_vector}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +123,7 @@ class Machine:
         self._host_turn_done = host.host_turn_done
         self._host = host
         self.guests = tuple(
-            launch(number, self, self.memory, base, guest, config.quirks)
+            launch(number, self, self.memory, base, guest, config.quirks, config.syscall_vector)
             for number, (base, guest) in enumerate(zip(bases, config.guests, strict=True))
         )
         self._current = 0
@@ -413,7 +420,9 @@ class Machine:
     def _restart(self, guest: LaunchedGuest, text: str) -> None:
         self.observe(GuestRestarted(self.step_tick, guest.number, text))
         config = self.config.guests[guest.number]
-        again = relaunch(guest, self, self.memory, config, self.config.quirks)
+        again = relaunch(
+            guest, self, self.memory, config, self.config.quirks, self.config.syscall_vector
+        )
         self.guests = tuple(again if each is guest else each for each in self.guests)
         self._timers_moved = True
         # Launching takes long enough for another Guest to get its turn.

@@ -23,9 +23,11 @@ from hostvm.quirks import Quirk, corrected_names, quirks_without
 from hostvm.x87_fingerprint import MATHS
 from replay.errors import ReplayError, TraceFormatError, one_line
 from replay.trace_header import (
+    LINUX_SYSCALL_VECTOR,
     MAX_NAME,
     NEEDS_DIGESTS,
     NEEDS_RESTARTS,
+    NEEDS_SYSCALL_VECTOR,
     USUAL_MEMORY_DIGEST_EVERY,
     GuestSetup,
     TraceHeader,
@@ -106,6 +108,7 @@ def header_of(config: MachineConfig, origin: Origin) -> tuple[TraceHeader, Mappi
         digest_interval=config.digest_interval,
         memory_digest_every=config.memory_digest_every,
         restarts=config.restarts,
+        syscall_vector=config.syscall_vector,
         quirks=corrected_names(config.quirks),
         command_line=origin.command_line,
         created_ns=origin.created_ns,
@@ -123,6 +126,8 @@ def _needs(config: MachineConfig) -> Iterator[str]:
         yield NEEDS_DIGESTS
     if config.restarts:
         yield NEEDS_RESTARTS
+    if config.syscall_vector != LINUX_SYSCALL_VECTOR:
+        yield NEEDS_SYSCALL_VECTOR
 
 
 class Recording(Protocol):
@@ -158,6 +163,7 @@ def machine_of(reader: Recording) -> MachineConfig:
         memory_digest_every=header.memory_digest_every,
         quirks=_quirks(str(reader.path), header),
         restarts=header.restarts,
+        syscall_vector=header.syscall_vector,
     )
 
 

@@ -31,9 +31,11 @@ SHA256_SIZE = 32
 # Words of `needs` that this reader understands.
 NEEDS_DIGESTS = "memory_digest_every"
 NEEDS_RESTARTS = "restarts"
-KNOWN_NEEDS: frozenset[str] = frozenset({NEEDS_DIGESTS, NEEDS_RESTARTS})
+NEEDS_SYSCALL_VECTOR = "syscall_vector"
+KNOWN_NEEDS: frozenset[str] = frozenset({NEEDS_DIGESTS, NEEDS_RESTARTS, NEEDS_SYSCALL_VECTOR})
 
 # What a trace says nothing of that was recorded before it could be said.
+LINUX_SYSCALL_VECTOR = 0x80
 USUAL_MEMORY_DIGEST_EVERY = 16
 
 
@@ -83,6 +85,7 @@ class TraceHeader:
     digest_interval: int
     memory_digest_every: int = USUAL_MEMORY_DIGEST_EVERY
     restarts: bool = False
+    syscall_vector: int = LINUX_SYSCALL_VECTOR
     quirks: tuple[str, ...] = ()
     command_line: tuple[str, ...] = ()
     created_ns: int = 0
@@ -147,6 +150,7 @@ _HEADER = shapes.record(
         "digest_interval": shapes.number(MAX_TICK),
         "memory_digest_every": shapes.number(MAX_TICK),
         "restarts": shapes.flag,
+        "syscall_vector": shapes.number(255),
         "quirks": _names,
         "command_line": shapes.listing(shapes.text(MAX_COMMAND_LINE), MAX_LIST),
         "created_ns": shapes.number((1 << 63) - 1),
@@ -233,6 +237,7 @@ def unpack_end(raw: bytes, place: Place) -> EndChunk:
 
 __all__ = [
     "KNOWN_NEEDS",
+    "LINUX_SYSCALL_VECTOR",
     "MAX_COMMAND_LINE",
     "MAX_IMAGES",
     "MAX_LIST",
@@ -240,6 +245,7 @@ __all__ = [
     "MAX_NAME",
     "NEEDS_DIGESTS",
     "NEEDS_RESTARTS",
+    "NEEDS_SYSCALL_VECTOR",
     "SHA256_SIZE",
     "USUAL_MEMORY_DIGEST_EVERY",
     "EndChunk",

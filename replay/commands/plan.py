@@ -61,6 +61,7 @@ class Wish:
     quiet: bool = False
     interactive: bool = False
     reboot: bool = True
+    syscall_vector: int = 0x80
     corrected: tuple[str, ...] = ()
 
 
@@ -113,7 +114,12 @@ def make_plan(wish: Wish) -> Plan:
         for guest in range(len(guests))
         for rank, (_, image) in enumerate(images)
     }
-    config = MachineConfig(guests, quirks=quirks_without(wish.corrected), restarts=wish.reboot)
+    config = MachineConfig(
+        guests,
+        quirks=quirks_without(wish.corrected),
+        restarts=wish.reboot,
+        syscall_vector=wish.syscall_vector,
+    )
     typed = _console_of(guests[0])
     if wish.interactive:
         _check_interactive(wish, guests[0], typed)

@@ -93,6 +93,12 @@ if TYPE_CHECKING:
 )
 @click.option("--no-reboot", is_flag=True, help="A guest that wants to restart ends there.")
 @click.option(
+    "--syscall-vector",
+    type=click.IntRange(0, 255),
+    default=0x80,
+    help="One more vector for system calls, besides 128.",
+)
+@click.option(
     "--quirk",
     "corrected",
     multiple=True,
