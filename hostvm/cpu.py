@@ -70,6 +70,8 @@ from hostvm.engine_layout import (
 from hostvm.engine_room import require_engine_room
 from hostvm.errors import EngineMisfit, MachineCheck
 from hostvm.memory import PhysicalMemory
+from hostvm.native import Why, load
+from hostvm.native.blocks import CODE, FOUND, INTERRUPT, MADE, Blocks, Callbacks, EngineCalls
 from hostvm.paging import AddressSpace, peek, peek_bytes
 from hostvm.probes import NO_PROBES, Access, Probes, Span, stretched, touches
 from hostvm.x86 import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, Cr0, Cr4, Eflags, Vector
@@ -81,10 +83,11 @@ _FLAG_BITS = ARITHMETIC_FLAGS
 _PG, _PSE, _DF = int(Cr0.PG), int(Cr4.PSE), int(Eflags.DF)
 _TS, _HF_TS = int(Cr0.TS), 1 << 11
 _PF, _DB = int(Vector.PF), int(Vector.DB)
-_RDPMC, _ICEBP, _INSB = b"\x0f\x33", b"\xf1", 0x6C
+_RDPMC, _ICEBP, _SYSCALL_OPCODE = b"\x0f\x33", b"\xf1", 0x05
 _IO_BITMAP = 102
 _PATIENCE = 8
 _PROBE = 0x840
+_LONG_RUN = 1 << 20
 
 # The binding carries no types: it is Any here, and nothing of it leaves this module.
 _ENGINE: Any = import_module("unicorn")
@@ -187,10 +190,11 @@ class Cpu:
             )
         self.memory = memory
         self.read_tsc = read_tsc
-        self.direct_traps: dict[int, int] = {}
+        self._direct_traps: dict[int, int] = {}
         self._uc = self._new_engine()
         self._handle: int = self._uc._uch.value  # noqa: SLF001 - the engine's own handle
         self._keep: list[Any] = []
+        self._blocks: Blocks | None = None
         self._layout = self._find_layout()
         self.env = Env.from_address(self._layout.env)
         check_registers(self.env, self._write_register)
@@ -201,7 +205,8 @@ class Cpu:
         self._delivery = Delivery(self.env, memory, self.eflags)
         self._gaps = GapFinder()
         self._hooked: set[int] = set()
-        self._code_pages: set[int] = set()
+        size = memory.size >> PAGE_SHIFT
+        self._code_pages = self._blocks.code_pages if self._blocks else (ctypes.c_uint8 * size)()
         self._exits: tuple[int, ...] = ()
         self._why = _Why.NOTHING
         self._failure: BaseException | None = None
@@ -219,7 +224,9 @@ class Cpu:
         )
         self._asked_to_stop = False
         self.running = False
+        self._flushed = True
         self._install_hooks()
+        self._try_blocks()
 
     # ---- construction -------------------------------------------------------------------------
 
@@ -245,11 +252,23 @@ class Cpu:
                 reader, self._handle, lambda n: self._uc.emu_start(start, 0, count=n)
             )
             cache = find_jump_cache(reader, cpu, env, (start, start + 2, start + 6))
+            layout = Layout(env, counter, counter + 8, cache)
+            self._load_native(reader, layout, start)
         finally:
             reader.close()
             self.memory.write(start, before)
         self._uc.ctl_flush_tb()
-        return Layout(env, counter, counter + 8, cache)
+        return layout
+
+    def _load_native(self, reader: SelfReader, layout: Layout, pc: int) -> None:
+        native = load()
+        self.native = native.text
+        if native.library is not None:
+            blocks = Blocks(native.library, self._handle, layout, self.memory)
+            if blocks.find(reader, layout, pc):
+                self._blocks = blocks
+            else:
+                self.native = "does not find its way in this engine"
 
     def _plant(self, number: int) -> bytes:
         """Write recognisable values into the first four registers; returns them as the engine keeps them."""
@@ -299,11 +318,35 @@ class Cpu:
             raise EngineMisfit("the CPU engine reports no interrupts; is unicorn 2.1.4 installed?")
 
     def _install_hooks(self) -> None:
-        self._hook(uc_const.UC_HOOK_INTR, _INTR(self._on_interrupt))
+        interrupt, made = _INTR(self._on_interrupt), _EDGE(self._on_block)
+        if self._blocks is not None:
+            calls = EngineCalls(
+                *(ctypes.cast(f, _ptr).value or 0 for f in (uclib.uc_emu_start, uclib.uc_emu_stop)),
+                ctypes.cast(uclib.uc_reg_read, _ptr).value or 0,
+                x86_const.UC_X86_REG_EFLAGS,
+            )
+            hooks = self._blocks.connect(
+                calls,
+                Callbacks(
+                    ctypes.cast(interrupt, INTERRUPT),
+                    ctypes.cast(made, MADE),
+                    INTERRUPT(self._on_delivery),
+                    FOUND(self._on_suspect),
+                    ctypes.cast(self._gap_callback, CODE),
+                ),
+            )
+            self._keep += [interrupt, made]
+            self._hook_native(uc_const.UC_HOOK_INTR, hooks.interrupt, hooks.data)
+            self._hook_native(uc_const.UC_HOOK_EDGE_GENERATED, hooks.made, hooks.data)
+            self._hook_native(uc_const.UC_HOOK_BLOCK, hooks.block, hooks.data)
+            self._native_hooks = hooks
+            self._delivery.plans.listener = self._blocks.learn
+        else:
+            self._hook(uc_const.UC_HOOK_INTR, interrupt)
+            self._hook(uc_const.UC_HOOK_EDGE_GENERATED, made)
         self._hook(uc_const.UC_HOOK_INSN_INVALID, _INVALID(self._on_invalid))
         unmapped = uc_const.UC_HOOK_MEM_UNMAPPED
         self._hook(unmapped, _NOWHERE(self._on_nowhere))
-        self._hook(uc_const.UC_HOOK_EDGE_GENERATED, _EDGE(self._on_block))
         for instruction, callback in (
             (x86_const.UC_X86_INS_IN, _IN(self._on_in)),
             (x86_const.UC_X86_INS_OUT, _OUT(self._on_out)),
@@ -313,6 +356,64 @@ class Cpu:
             (x86_const.UC_X86_INS_RDTSC, _CPUID(self._on_rdtsc)),
         ):
             self._hook(uc_const.UC_HOOK_INSN, callback, instruction=instruction)
+
+    def _hook_native(self, kind: int, callback: int, data: int, begin: int = 1, end: int = 0) -> None:
+        hook = ctypes.c_size_t()
+        uclib.uc_hook_add(
+            ctypes.c_void_p(self._handle),
+            ctypes.byref(hook),
+            ctypes.c_int(kind),
+            _ptr(callback),
+            _ptr(data),
+            _u64(begin),
+            _u64(end),
+        )
+
+    def _try_blocks(self) -> None:
+        """Have the compiled part run a few instructions, before it is trusted with others."""
+        if self._blocks is None:
+            return
+        start = self.memory.base + _PROBE
+        before = self.memory.read(start, 64)
+        self.memory.write(start, b"\x40" * 9 + b"\xf4")
+        self.env.eip = start
+        self._count_by_blocks()
+        found = [(*self._blocks.run(budget), self.env.eip - start) for budget in (4, 1, 2, 9)]
+        expected = [(4, 1, 0, 4), (1, 1, 0, 5), (2, 1, 0, 7), (3, 0, 0, 10)]
+        self.memory.write(start, before)
+        self._flush_code()
+        if found != expected:
+            self._count_by_instructions()
+            self._blocks, self.native = None, "does not count as it should"
+
+    def _count_by_blocks(self) -> None:
+        """Let the engine drop its hook on each instruction, by a run of no step."""
+        assert self._blocks is not None
+        env = self.env
+        kept = env.cr[2], env.error_code, env.retaddr
+        self._set_exits(())
+        self._blocks.switch(on=True)
+        self._blocks.run(0)
+        self._why, self._failure = _Why.NOTHING, None
+        self._flush_code()
+        env.cr[2], env.error_code, env.retaddr = kept
+        env.old_exception = EMPTY_EXCEPTION
+
+    def _count_by_instructions(self) -> None:
+        assert self._blocks is not None
+        self._blocks.switch(on=False)
+        self._flush_code()
+
+    def _choose_counting(self, budget: int) -> None:
+        if self._blocks is None:
+            return
+        watched = bool(self._probes) or self.memory.listener is not None
+        if self._blocks.on:
+            if watched:
+                self._count_by_instructions()
+        elif not watched and (self._flushed or budget >= _LONG_RUN):
+            self._count_by_blocks()
+        self._flushed = False
 
     def _hook(
         self, kind: int, callback: Any, begin: int = 1, end: int = 0, instruction: int = 0
@@ -409,7 +510,8 @@ class Cpu:
 
     def _flush_code(self) -> None:
         self._uc.ctl_flush_tb()
-        self._code_pages.clear()
+        self._flushed = True
+        ctypes.memset(self._code_pages, 0, len(self._code_pages))
 
     def flush_tlb(self) -> None:
         """Forget cached address translations, after page tables changed from outside."""
@@ -437,8 +539,23 @@ class Cpu:
     @property
     def progress(self) -> int:
         """Steps of the current `run` so far; inside a hook the step under way is included."""
+        if self._blocks is not None and self._blocks.on:
+            return self._done + self._blocks.begun(self._linear_eip())
         count = min(self._counter.value, self._budget.value)
         return self._done + int(count) - self._repeated + self._fetch_faults
+
+    @property
+    def direct_traps(self) -> dict[int, int]:
+        """Traps that went straight to a Guest since this was last cleared: how many for each vector."""
+        if self._blocks is not None:
+            self._blocks.take_direct_traps(self._direct_traps)
+        return self._direct_traps
+
+    @direct_traps.setter
+    def direct_traps(self, counts: dict[int, int]) -> None:
+        if self._blocks is not None:
+            self._blocks.take_direct_traps({})
+        self._direct_traps = counts
 
     def check(self) -> int:
         """A checksum of the registers below 251, such that a change of one register by one changes it."""
@@ -476,6 +593,7 @@ class Cpu:
         """Execute at most `budget` (> 0) steps. A step that faults is delivered within it."""
         self._done = 0
         self._asked_to_stop = False
+        self._choose_counting(budget)
         self.running = True
         try:
             return self._run(budget)
@@ -501,6 +619,8 @@ class Cpu:
 
     def _slice(self, budget: int) -> int:
         """One call of the engine; returns the steps that it made and adds them to `_done`."""
+        if self._blocks is not None and self._blocks.on:
+            return self._slice_by_blocks(self._blocks, budget)
         env = self.env
         self._saved = (env.cr[2], env.error_code)
         status = _EMU_START(self._handle, env.eip + env.segs[CS].base & 0xFFFFFFFF, 0, 0, budget)
@@ -518,6 +638,19 @@ class Cpu:
         counted = min(counter, limit) if self._refused is None else self._refused.count
         steps = int(counted) - self._repeated + self._fetch_faults
         self._counter.value = self._repeated = self._fetch_faults = 0
+        self._done += steps
+        return steps
+
+    def _slice_by_blocks(self, blocks: Blocks, budget: int) -> int:
+        steps, why, status = blocks.run(budget)
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise failure
+        if status or why == Why.MISFIT:
+            raise EngineMisfit(
+                f"the CPU engine stopped at {self.eip:#010x}: {_ENGINE.UcError(status)}"
+            )
+        self._counted_out = why != Why.LEFT
         self._done += steps
         return steps
 
@@ -557,7 +690,8 @@ class Cpu:
         """Drop translations when Python wrote to a page that holds translated code."""
         written = self.memory.written
         if written:
-            if not self._code_pages.isdisjoint(written):
+            code, first = self._code_pages, self.memory.base >> PAGE_SHIFT
+            if any(code[page - first] for page in written):
                 self._flush_code()
             written.clear()
 
@@ -656,6 +790,33 @@ class Cpu:
         else:
             self._deliver(vector, env.error_code)
 
+    @_guarded
+    def _on_delivery(self, _uc: int, vector: int, _data: int) -> None:
+        if self.env.exception_is_int:
+            self._deliver(vector, source=Source.SOFTWARE)
+        else:
+            self._deliver(vector, self.env.error_code)
+
+    @_guarded
+    def _on_suspect(self, address: int) -> None:
+        if address not in self._hooked:
+            self._hook_gap(address)
+            self._stale = True
+            self._stop(_Why.NEW_HOOK)
+
+    def _hook_gap(self, address: int) -> None:
+        self._hooked.add(address)
+        if self._blocks is not None:
+            hooks = self._native_hooks
+            self._hook_native(uc_const.UC_HOOK_CODE, hooks.looked_at, hooks.data, address, address)
+        else:
+            self._hook(uc_const.UC_HOOK_CODE, self._gap_callback, address, address)
+
+    def _flags_are_explicit(self) -> None:
+        """(v) What a hook says that is called from inside of an instruction."""
+        if self._blocks is None or not self._blocks.on:
+            self.env.cc_op = FLAGS_ARE_EXPLICIT
+
     def _deliver(self, vector: int, error_code: int = 0, source: Source = Source.EXCEPTION) -> None:
         env = self.env
         entered = self._delivery.deliver(vector, error_code, source, self._software_length)
@@ -673,7 +834,7 @@ class Cpu:
     @_guarded
     def _on_invalid(self, _uc: int, _data: int) -> bool:
         self.env.old_exception = EMPTY_EXCEPTION
-        self.env.cc_op = FLAGS_ARE_EXPLICIT
+        self._flags_are_explicit()
         code = self.read_linear(self._linear_eip(), MAX_INSTRUCTION)
         at = skip_prefixes(code)
         if code[at : at + 2] == _RDPMC:
@@ -696,8 +857,7 @@ class Cpu:
             self._stale = True
         new = [a for a in self._gaps.find(pc, self._code_of(pc, size)) if a not in self._hooked]
         for address in new:
-            self._hooked.add(address)
-            self._hook(uc_const.UC_HOOK_CODE, self._gap_callback, address, address)
+            self._hook_gap(address)
         if new:
             self._stale = True
             self._stop(_Why.NEW_HOOK)
@@ -707,14 +867,19 @@ class Cpu:
         space, memory = self.address_space(), self.memory
         physical = peek(memory, space, pc)
         if physical is not None:
-            self._code_pages.add(physical >> PAGE_SHIFT)
+            self._note_code(physical)
             on_one_page = (pc & PAGE_SIZE - 1) + size <= PAGE_SIZE
             if on_one_page and memory.base <= physical < memory.base + memory.size:
                 return memory.read(physical, size)
         physical = peek(memory, space, pc + size - 1 & 0xFFFFFFFF)
         if physical is not None:
-            self._code_pages.add(physical >> PAGE_SHIFT)
+            self._note_code(physical)
         return self.read_linear(pc, size)
+
+    def _note_code(self, physical: int) -> None:
+        page = physical - self.memory.base >> PAGE_SHIFT
+        if 0 <= page < len(self._code_pages):
+            self._code_pages[page] = 1
 
     @_guarded
     def _on_code_probe(self, _uc: int, address: int, _size: int, _data: int) -> None:
@@ -754,16 +919,26 @@ class Cpu:
 
     @_guarded
     def _on_gap(self, _uc: int, address: int, _size: int, _data: int) -> None:
-        if self._counter.value > self._budget.value or self._why is _Why.PROBE:
+        by_blocks = self._blocks is not None and self._blocks.on
+        if self._why is _Why.PROBE or (
+            not by_blocks and self._counter.value > self._budget.value
+        ):
             return
-        found = classify(self.read_linear(address, MAX_INSTRUCTION))
+        if self._must_fill(classify(self.read_linear(address, MAX_INSTRUCTION))):
+            if self._blocks is not None and by_blocks:
+                self._blocks.leave(address)
+            self._stop(_Why.GAP)
+
+    def _must_fill(self, found: tuple[Gap, int, int] | None) -> bool:
         match found:
-            case (Gap.PORT_INPUT_STRING, opcode, _):
-                port = self.env.regs[EDX] & 0xFFFF
-                if not self._may_use_port(port, 1 if opcode == _INSB else 4):
-                    self._stop(_Why.GAP)
-            case (Gap.X87, _, _) if not self.env.cr[0] & (Cr0.TS | Cr0.EM):
-                self._stop(_Why.GAP)
+            case (Gap.PORT, opcode, number):
+                port = number if number >= 0 else self.env.regs[EDX] & 0xFFFF
+                return not self._may_use_port(port, 4 if opcode & 1 else 1)
+            case (Gap.FAST_CALL, _, _):
+                return True
+            case (Gap.X87, _, _):
+                return not self.env.cr[0] & (Cr0.TS | Cr0.EM)
+        return False
 
     def _fill_gap(self) -> None:
         found = classify(self.read_linear(self._linear_eip(), MAX_INSTRUCTION))
@@ -773,6 +948,8 @@ class Cpu:
             case (Gap.X87, opcode, length):
                 execute(self.env, opcode)
                 self.env.eip = self.env.eip + length & 0xFFFFFFFF
+            case (Gap.FAST_CALL, opcode, _) if opcode == _SYSCALL_OPCODE:
+                self._deliver(Vector.UD)
             case _:
                 self._deliver(Vector.GP)
 
@@ -834,15 +1011,16 @@ class Cpu:
 
     @_guarded
     def _on_cpuid(self, _uc: int, _data: int) -> int:
-        self.env.cc_op = FLAGS_ARE_EXPLICIT
+        self._flags_are_explicit()
         regs = self.env.regs
         regs[EAX], regs[EBX], regs[ECX], regs[EDX] = cpuid(regs[EAX] & 0xFFFFFFFF)
         return 1
 
     @_guarded
     def _on_rdtsc(self, _uc: int, _data: int) -> int:
-        self.env.cc_op = FLAGS_ARE_EXPLICIT
-        if self._counter.value <= self._budget.value:
+        self._flags_are_explicit()
+        by_blocks = self._blocks is not None and self._blocks.on
+        if by_blocks or self._counter.value <= self._budget.value:
             value = self.read_tsc()
             self.env.regs[EAX], self.env.regs[EDX] = value & 0xFFFFFFFF, value >> 32 & 0xFFFFFFFF
         return 1

@@ -102,7 +102,7 @@ class Delivery:
         self._memory = memory
         self._full_flags = full_flags
         self._space = AddressSpace(0, enabled=False, large_pages=False)
-        self._plans = Plans(env, memory)
+        self.plans = Plans(env, memory)
         self._pairs: list[int] = []
 
     def deliver(
@@ -117,8 +117,8 @@ class Delivery:
         `length_of(vector)`: bytes to step EIP back when a software interrupt itself faults. Raises CpuShutdown.
         """
         number = 0 if source is _EXCEPTION else 1 if source is _SOFTWARE else 2
-        key = self._plans.key(vector, number)
-        if self._plans.follow(key, self._full_flags() & ~_RF, error_code):
+        key = self.plans.key(vector, number)
+        if self.plans.follow(key, self._full_flags() & ~_RF, error_code):
             return vector
         return self._deliver_anew(vector, error_code, source, length_of, key)
 
@@ -187,7 +187,7 @@ class Delivery:
             env.hflags2 |= HF2_NMI_BLOCKED
         elif inwards and key is not None:
             top = env.segs[SS].base + esp & 0xFFFFFFFF
-            self._plans.learn(key, self._pairs, top, kept, has_code=has_code)
+            self.plans.learn(key, self._pairs, top, kept, has_code=has_code)
 
     def _gate(self, vector: int, source: Source, ext: int) -> tuple[int, int]:
         env = self._env

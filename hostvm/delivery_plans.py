@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from struct import Struct
 from typing import NamedTuple
 
@@ -55,12 +55,13 @@ class Plan(NamedTuple):
 
 
 class Plans:
-    """The plans of one processor, whose tables are in `memory`."""
+    """The plans of one processor, whose tables are in `memory`. `listener` is told of each that is made."""
 
     def __init__(self, env: Env, memory: PhysicalMemory) -> None:
         self._env = env
         self._memory = memory
         self._plans: dict[Key, Plan] = {}
+        self.listener: Callable[[Key, Plan], None] | None = None
         # A word of the view is little-endian only where the computer is.
         self._words = memory.view.cast("I") if sys.byteorder == "little" else None
         begin, end = Env.tr.offset, Env.cr.offset + 5 * 8
@@ -125,7 +126,7 @@ class Plans:
             self._note(words, place + 4)
         if len(self._plans) >= _MOST_PLANS:
             self._plans.clear()
-        self._plans[key] = Plan(
+        self._plans[key] = plan = Plan(
             tuple(words.items()),
             frame,
             pack,
@@ -136,6 +137,8 @@ class Plans:
             kept_flags,
             env.hflags & ~_FLAGS_IN_HFLAGS,
         )
+        if self.listener is not None:
+            self.listener(key, plan)
 
     def _note(self, words: dict[int, int], address: int) -> int:
         assert self._words is not None
@@ -161,4 +164,4 @@ def _content(cache: SegmentCache) -> _Segment:
     return cache.selector, cache.base, cache.limit, cache.flags
 
 
-__all__ = ["Key", "Plans"]
+__all__ = ["Key", "Plan", "Plans"]

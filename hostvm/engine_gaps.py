@@ -19,6 +19,8 @@ import capstone
 
 _SUSPECT = re.compile(rb"[\x6c\x6d]|\xd9[\xf0-\xf3\xf5\xf8\xf9\xfb\xfe\xff]")
 _PREFIXES = frozenset(b"\x26\x2e\x36\x3e\x64\x65\x66\x67\xf0\xf2\xf3")
+_PORTS_IN_DX, _PORTS_IN_CODE = b"\x6c\x6d\x6e\x6f\xec\xed\xee\xef", b"\xe4\xe5\xe6\xe7"
+_FAST_CALLS = b"\x05\x34"
 _X87 = frozenset(b"\xf0\xf1\xf2\xf3\xf5\xf8\xf9\xfb\xfe\xff")
 MAX_INSTRUCTION = 15
 
@@ -26,7 +28,8 @@ MAX_INSTRUCTION = 15
 class Gap(Enum):
     """What kind of instruction stands at an address."""
 
-    PORT_INPUT_STRING = "ins"
+    PORT = "ports"
+    FAST_CALL = "sysenter, syscall"
     X87 = "x87 by the host's maths"
 
 
@@ -39,12 +42,20 @@ def skip_prefixes(code: bytes) -> int:
 
 
 def classify(code: bytes) -> tuple[Gap, int, int] | None:
-    """(kind, opcode byte, length) of the instruction that `code` starts with, or None when it is none of ours."""
+    """(kind, opcode byte, length) of the instruction that `code` starts with, or None when it is none of ours.
+
+    For ports there is, instead of the length, the port that the instruction names, or -1 when DX does.
+    """
     at = skip_prefixes(code)
-    if at < len(code) and code[at] in b"\x6c\x6d":
-        return Gap.PORT_INPUT_STRING, code[at], at + 1
-    if at + 1 < len(code) and code[at] == 0xD9 and code[at + 1] in _X87:
-        return Gap.X87, code[at + 1], at + 2
+    first, second = code[at : at + 1], code[at + 1 : at + 2]
+    if first and first in _PORTS_IN_DX:
+        return Gap.PORT, first[0], -1
+    if first and second and first in _PORTS_IN_CODE:
+        return Gap.PORT, first[0], second[0]
+    if first == b"\x0f" and second and second in _FAST_CALLS:
+        return Gap.FAST_CALL, second[0], at + 2
+    if first == b"\xd9" and second and second[0] in _X87:
+        return Gap.X87, second[0], at + 2
     return None
 
 

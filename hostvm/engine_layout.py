@@ -23,6 +23,7 @@ _ENGINE_BYTES = 2048
 _CPU_BYTES = 0x20000
 _JUMP_CACHE_BITS = 12
 _JUMP_PAGE_BITS = 6
+_CPU_HEAD, _NEXT_BLOCK_FLAGS = 1024, 24
 
 EMPTY_EXCEPTION = -1
 FLAGS_ARE_EXPLICIT = 1
@@ -123,6 +124,12 @@ class _TranslationBlock(ctypes.Structure):
         ("size", ctypes.c_uint16),
         ("icount", ctypes.c_uint16),
         ("cflags", ctypes.c_uint32),
+        ("trace_state", ctypes.c_uint32),
+        ("code", ctypes.c_uint64),
+        ("code_bytes", ctypes.c_uint64),
+        ("original", ctypes.c_uint64),
+        ("page_next", ctypes.c_uint64 * 2),
+        ("pages", ctypes.c_uint64 * 2),
     )
 
 
@@ -134,6 +141,13 @@ class Layout:
     counter: int
     budget: int
     jump_cache: int
+
+    def block_at(self, pc: int) -> _TranslationBlock | None:
+        """The block at linear address `pc`, if it is among the recent ones."""
+        slot = self.jump_cache + _WORD * _jump_hash(pc)
+        block = ctypes.c_uint64.from_address(slot).value
+        found = _TranslationBlock.from_address(block) if block else None
+        return found if found is not None and found.pc == pc else None
 
     def is_restart(self, pc: int) -> bool:
         """Whether the block just made at linear address `pc` re-executes a store that hit its own block.
@@ -220,6 +234,20 @@ def find_counter(reader: SelfReader, engine: int, run: Callable[[int], None]) ->
     return engine + candidates.pop()
 
 
+def find_next_block_flags(reader: SelfReader, engine: int, jump_cache: int) -> int | None:
+    """Address of the word that says how the engine is to make its next block; all ones, when nothing is asked for.
+
+    It stands at the head of the CPU object, behind two ones, a pointer and seven flags; the table of recent blocks is in
+    the same object. None where it is not found.
+    """
+    for _, pointer in _pointers(reader, engine, _ENGINE_BYTES):
+        if jump_cache - _CPU_HEAD < pointer < jump_cache:
+            head = reader.read(pointer, _NEXT_BLOCK_FLAGS + 4) or b""
+            if head[:8] == b"\1\0\0\0" * 2 and head[_NEXT_BLOCK_FLAGS:] == b"\xff" * 4:
+                return pointer + _NEXT_BLOCK_FLAGS
+    return None
+
+
 def find_jump_cache(reader: SelfReader, cpu: int, env: int, blocks: Sequence[int]) -> int:
     """Address of the table of recent blocks, in whose slots blocks at all of these addresses must stand."""
     bases: set[int] | None = None
@@ -248,4 +276,5 @@ __all__ = [
     "find_counter",
     "find_env",
     "find_jump_cache",
+    "find_next_block_flags",
 ]

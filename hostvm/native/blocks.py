@@ -1,0 +1,176 @@
+"""The compiled part at work for one engine: what Python tells it, asks it, and must take note of after each run.
+
+While it counts, the engine has no hook on every instruction; what costs then is a call for each block, in C. It does not
+count while there are probes (hostvm/probes.py): these want to be told of single instructions, and `Cpu` goes back to the
+engine's own counting for as long.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any, NamedTuple
+
+from hostvm.delivery_plans import Key, Plan
+from hostvm.engine_layout import Env, Layout, SegmentCache, SelfReader, find_next_block_flags
+from hostvm.memory import PhysicalMemory
+from hostvm.native import CODE, FOUND, INTERRUPT, MADE, MOST_WORDS, CompiledPlan, Shared
+from hostvm.x86 import PAGE_MASK, PAGE_SHIFT
+
+_LINE = 64
+_MOST_HEADER = 1024
+_NOWHERE = (1 << 64) - 1
+_WITH_CODE = 24
+
+
+class EngineCalls(NamedTuple):
+    """Addresses of the engine's functions, and its number for EFLAGS."""
+
+    start: int
+    stop: int
+    read_register: int
+    eflags: int
+
+
+class Callbacks(NamedTuple):
+    """What stays Python's, as C functions.
+
+    `interrupt` and `made` are the hooks for as long as the engine counts. `delivery` (engine, vector) is asked where
+    there is no plan, `suspect` (address) is told of instructions to be looked at, and `looked_at` is their hook.
+    """
+
+    interrupt: Any
+    made: Any
+    delivery: Any
+    suspect: Any
+    looked_at: Any
+
+
+class Hooks(NamedTuple):
+    """Addresses of the compiled hooks; each is to be given `data`."""
+
+    block: int
+    made: int
+    interrupt: int
+    looked_at: int
+    data: int
+
+
+class Blocks:
+    """Counting by blocks, for the engine with this handle and layout over `memory`."""
+
+    def __init__(self, library: Any, handle: int, layout: Layout, memory: PhysicalMemory) -> None:
+        self._library = library
+        self._memory = memory
+        self._shared = shared = Shared()
+        self._reference = ctypes.byref(shared)
+        self._callbacks: Callbacks | None = None
+        self.code_pages = (ctypes.c_uint8 * (memory.size >> PAGE_SHIFT))()
+        shared.uc, shared.env = handle, layout.env
+        shared.memory = ctypes.addressof(ctypes.c_char.from_buffer(memory.mapping))
+        shared.memory_base, shared.memory_size = memory.base, memory.size
+        shared.code_pages = ctypes.addressof(self.code_pages)
+        shared.recent_blocks = layout.jump_cache
+        shared.by_instruction = 1
+        shared.looked_at = _NOWHERE
+        shared.plans = library.lg_new_plans()
+
+    def __del__(self) -> None:
+        self._library.lg_free_plans(self._shared.plans)
+
+    # ---- construction -------------------------------------------------------------------------
+
+    def find(self, reader: SelfReader, layout: Layout, pc: int) -> bool:
+        """Find what the compiled part alone needs, by the block at `pc`, which has just run; False if it is not there."""
+        flags = find_next_block_flags(reader, self._shared.uc, layout.jump_cache)
+        block = layout.block_at(pc)
+        if flags is None or block is None:
+            return False
+        header = block.code - ctypes.addressof(block)
+        if not 0 < header <= _MOST_HEADER or block.code % _LINE:
+            return False
+        self._shared.next_block_flags = flags
+        self._shared.block_header = header
+        self._shared.first_page = block.pages[0] - (pc - self._memory.base & PAGE_MASK)
+        return True
+
+    def connect(self, calls: EngineCalls, callbacks: Callbacks) -> Hooks:
+        """Tell it how to reach the engine and Python; returns the hooks for the engine."""
+        shared = self._shared
+        shared.start, shared.stop, shared.read_register, shared.eflags_register = calls
+        self._callbacks = callbacks
+        shared.python_interrupt = callbacks.interrupt
+        shared.python_block = callbacks.made
+        shared.python_delivery = callbacks.delivery
+        shared.suspect = callbacks.suspect
+        shared.python_suspect = callbacks.looked_at
+        names = ("lg_on_block", "lg_on_made", "lg_on_interrupt", "lg_on_suspect")
+        block, made, interrupt, looked_at = (
+            ctypes.cast(getattr(self._library, name), ctypes.c_void_p).value or 0 for name in names
+        )
+        return Hooks(block, made, interrupt, looked_at, ctypes.addressof(shared))
+
+    # ---- running ------------------------------------------------------------------------------
+
+    @property
+    def on(self) -> bool:
+        """Whether it counts; otherwise the engine does."""
+        return not self._shared.by_instruction
+
+    def switch(self, on: bool) -> None:
+        """Count, or leave that to the engine; translations of the one are of no use to the other."""
+        self._shared.by_instruction = not on
+
+    def run(self, budget: int) -> tuple[int, int, int]:
+        """Run at most `budget` steps; returns how many were made, why it ended (`Why`), and the engine's error."""
+        shared = self._shared
+        self._library.lg_run(self._reference, budget)
+        if shared.written_count:
+            self._memory.dirty.update(shared.written[: shared.written_count])
+            shared.written_count = 0
+        return shared.steps, shared.why, shared.status
+
+    def begun(self, address: int) -> int:
+        """Steps of the run under way, inside a hook of the instruction at a linear address; that one is included."""
+        return int(self._library.lg_begun(self._reference, address))
+
+    def leave(self, address: int) -> None:
+        """The run is being stopped in the hook of the instruction at a linear address, and Python carries that out."""
+        self._library.lg_leave(self._reference, address)
+
+    # ---- deliveries ---------------------------------------------------------------------------
+
+    def take_direct_traps(self, into: dict[int, int]) -> None:
+        """Add the traps that went straight to a Guest since the last call: how many for each vector."""
+        if self._shared.delivered:
+            self._shared.delivered = 0
+            counts = self._shared.direct_traps
+            for vector, count in enumerate(counts):
+                if count:
+                    into[vector] = into.get(vector, 0) + count
+                    counts[vector] = 0
+
+    def learn(self, key: Key, plan: Plan) -> None:
+        """A plan has been made for the state in which the processor is, but for what the delivery changed."""
+        if len(plan.words) > MOST_WORDS:
+            return
+        compiled = CompiledPlan(
+            word_count=len(plan.words),
+            with_code=plan.pack.size == _WITH_CODE,
+            frame=plan.frame,
+            esp=plan.esp,
+            eip=plan.eip,
+            stack=_segment(*plan.stack_segment),
+            code=_segment(*plan.code_segment),
+            kept_flags=plan.kept_flags,
+            hflags=plan.hflags,
+        )
+        for at, (index, value) in enumerate(plan.words):
+            compiled.index[at], compiled.value[at] = index, value
+        self._library.lg_learn(self._reference, key[0], ctypes.byref(compiled))
+
+
+def _segment(selector: int, base: int, limit: int, flags: int) -> SegmentCache:
+    return SegmentCache(selector=selector, base=base, limit=limit, flags=flags)
+
+
+__all__ = ["CODE", "FOUND", "INTERRUPT", "MADE", "Blocks", "Callbacks", "EngineCalls", "Env", "Hooks"]
