@@ -21,7 +21,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 FOLDER = "hostvm/native"
 LIBRARY = "lgnative.so"
 HEADERS, SOURCES = ("engine.h",), ("count.c", "deliver.c", "run.c")
-FLAGS = ("-std=c11", "-O2", "-fPIC", "-shared", "-fvisibility=hidden")
+FLAGS = ("-std=c11", "-O2", "-Wall", "-Wextra", "-fPIC", "-shared", "-fvisibility=hidden")
 WITHOUT = "LGREPLAY_NATIVE"
 
 

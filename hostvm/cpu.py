@@ -71,7 +71,7 @@ from hostvm.engine_room import require_engine_room
 from hostvm.errors import EngineMisfit, MachineCheck
 from hostvm.memory import PhysicalMemory
 from hostvm.native import Why, load
-from hostvm.native.blocks import CODE, FOUND, INTERRUPT, MADE, Blocks, Callbacks, EngineCalls
+from hostvm.native.blocks import CODE, INTERRUPT, MADE, NOWHERE, Blocks, Callbacks, EngineCalls
 from hostvm.paging import AddressSpace, peek, peek_bytes
 from hostvm.probes import NO_PROBES, Access, Probes, Span, stretched, touches
 from hostvm.x86 import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, Cr0, Cr4, Eflags, Vector
@@ -115,6 +115,7 @@ _EMU_START = ctypes.CFUNCTYPE(ctypes.c_int, _ptr, _u64, _u64, _u64, ctypes.c_siz
 )
 _EMU_STOP = ctypes.PYFUNCTYPE(ctypes.c_int, _ptr)(("uc_emu_stop", uclib))
 _CONTROL = ctypes.PYFUNCTYPE(ctypes.c_int, _ptr, ctypes.c_int)(("uc_ctl", uclib))
+_REMOVE_BLOCK = uc_const.UC_CTL_TB_REMOVE_CACHE | 2 << 26 | uc_const.UC_CTL_IO_WRITE << 30
 _FLUSH_TLB = uc_const.UC_CTL_TLB_FLUSH | uc_const.UC_CTL_IO_WRITE << 30
 _HOOK_DEL = ctypes.PYFUNCTYPE(ctypes.c_int, _ptr, ctypes.c_size_t)(("uc_hook_del", uclib))
 _REG_READ = ctypes.PYFUNCTYPE(ctypes.c_int, _ptr, ctypes.c_int, _ptr)(("uc_reg_read", uclib))
@@ -204,7 +205,7 @@ class Cpu:
         self._flags = ctypes.c_uint64()
         self._delivery = Delivery(self.env, memory, self.eflags)
         self._gaps = GapFinder()
-        self._hooked: set[int] = set()
+        self._hooked: dict[int, int] = {}
         size = memory.size >> PAGE_SHIFT
         self._code_pages = self._blocks.code_pages if self._blocks else (ctypes.c_uint8 * size)()
         self._exits: tuple[int, ...] = ()
@@ -320,18 +321,18 @@ class Cpu:
     def _install_hooks(self) -> None:
         interrupt, made = _INTR(self._on_interrupt), _EDGE(self._on_block)
         if self._blocks is not None:
-            calls = EngineCalls(
-                *(ctypes.cast(f, _ptr).value or 0 for f in (uclib.uc_emu_start, uclib.uc_emu_stop)),
-                ctypes.cast(uclib.uc_reg_read, _ptr).value or 0,
-                x86_const.UC_X86_REG_EFLAGS,
+            names = ("uc_emu_start", "uc_emu_stop", "uc_reg_read", "uc_ctl")
+            start, stop, read, control = (
+                ctypes.cast(getattr(uclib, name), _ptr).value or 0 for name in names
             )
+            eflags = x86_const.UC_X86_REG_EFLAGS
+            calls = EngineCalls(start, stop, read, control, eflags, _REMOVE_BLOCK)
             hooks = self._blocks.connect(
                 calls,
                 Callbacks(
                     ctypes.cast(interrupt, INTERRUPT),
                     ctypes.cast(made, MADE),
                     INTERRUPT(self._on_delivery),
-                    FOUND(self._on_suspect),
                     ctypes.cast(self._gap_callback, CODE),
                 ),
             )
@@ -357,7 +358,9 @@ class Cpu:
         ):
             self._hook(uc_const.UC_HOOK_INSN, callback, instruction=instruction)
 
-    def _hook_native(self, kind: int, callback: int, data: int, begin: int = 1, end: int = 0) -> None:
+    def _hook_native(
+        self, kind: int, callback: int, data: int, begin: int = 1, end: int = 0
+    ) -> int:
         hook = ctypes.c_size_t()
         uclib.uc_hook_add(
             ctypes.c_void_p(self._handle),
@@ -368,6 +371,7 @@ class Cpu:
             _u64(begin),
             _u64(end),
         )
+        return hook.value
 
     def _try_blocks(self) -> None:
         """Have the compiled part run a few instructions, before it is trusted with others."""
@@ -392,7 +396,15 @@ class Cpu:
         env = self.env
         kept = env.cr[2], env.error_code, env.retaddr
         self._set_exits(())
-        self._blocks.switch(on=True)
+        for hook in self._hooked.values():
+            _HOOK_DEL(self._handle, hook)
+        self._hooked.clear()
+        hooks = self._native_hooks
+        self._blocks_hook = self._hook_native(
+            uc_const.UC_HOOK_CODE, hooks.looked_at, hooks.data, NOWHERE, NOWHERE
+        )
+        if not self._blocks.begin(self._blocks_hook):
+            raise EngineMisfit("the CPU engine keeps its hooks elsewhere")
         self._blocks.run(0)
         self._why, self._failure = _Why.NOTHING, None
         self._flush_code()
@@ -401,8 +413,13 @@ class Cpu:
 
     def _count_by_instructions(self) -> None:
         assert self._blocks is not None
-        self._blocks.switch(on=False)
+        env = self.env
+        kept = env.cr[2], env.error_code, env.retaddr
+        self._blocks.end()
+        _HOOK_DEL(self._handle, self._blocks_hook)
         self._flush_code()
+        env.cr[2], env.error_code, env.retaddr = kept
+        env.old_exception = EMPTY_EXCEPTION
 
     def _choose_counting(self, budget: int) -> None:
         if self._blocks is None:
@@ -797,20 +814,9 @@ class Cpu:
         else:
             self._deliver(vector, self.env.error_code)
 
-    @_guarded
-    def _on_suspect(self, address: int) -> None:
-        if address not in self._hooked:
-            self._hook_gap(address)
-            self._stale = True
-            self._stop(_Why.NEW_HOOK)
-
     def _hook_gap(self, address: int) -> None:
-        self._hooked.add(address)
-        if self._blocks is not None:
-            hooks = self._native_hooks
-            self._hook_native(uc_const.UC_HOOK_CODE, hooks.looked_at, hooks.data, address, address)
-        else:
-            self._hook(uc_const.UC_HOOK_CODE, self._gap_callback, address, address)
+        callback = self._gap_callback
+        self._hooked[address] = self._hook(uc_const.UC_HOOK_CODE, callback, address, address)
 
     def _flags_are_explicit(self) -> None:
         """(v) What a hook says that is called from inside of an instruction."""
@@ -834,7 +840,10 @@ class Cpu:
     @_guarded
     def _on_invalid(self, _uc: int, _data: int) -> bool:
         self.env.old_exception = EMPTY_EXCEPTION
-        self._flags_are_explicit()
+        if self._blocks is not None and self._blocks.on:
+            self._blocks.leave(self._linear_eip())
+        else:
+            self.env.cc_op = FLAGS_ARE_EXPLICIT
         code = self.read_linear(self._linear_eip(), MAX_INSTRUCTION)
         at = skip_prefixes(code)
         if code[at : at + 2] == _RDPMC:

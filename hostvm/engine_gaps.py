@@ -17,7 +17,7 @@ from enum import Enum
 
 import capstone
 
-_SUSPECT = re.compile(rb"[\x6c\x6d]|\xd9[\xf0-\xf3\xf5\xf8\xf9\xfb\xfe\xff]")
+_SUSPECT = re.compile(rb"[\x6c-\x6f]|\xd9[\xf0-\xf3\xf5\xf8\xf9\xfb\xfe\xff]")
 _PREFIXES = frozenset(b"\x26\x2e\x36\x3e\x64\x65\x66\x67\xf0\xf2\xf3")
 _PORTS_IN_DX, _PORTS_IN_CODE = b"\x6c\x6d\x6e\x6f\xec\xed\xee\xef", b"\xe4\xe5\xe6\xe7"
 _FAST_CALLS = b"\x05\x34"
@@ -74,8 +74,12 @@ class GapFinder:
             end = address + size
             if classify(code[address - pc : end - pc]):
                 found.append(address)
-        if end - pc < len(code):
-            found += [pc + m.start() for m in _SUSPECT.finditer(code, end - pc)]
+        for match in _SUSPECT.finditer(code, end - pc):
+            at = match.start()
+            found.append(pc + at)
+            while at > end - pc and code[at - 1] in _PREFIXES:
+                at -= 1
+                found.append(pc + at)
         return found
 
 

@@ -33,7 +33,6 @@ MOST_WORDS = 40
 _u32, _u64, _ptr = ctypes.c_uint32, ctypes.c_uint64, ctypes.c_void_p
 INTERRUPT = ctypes.CFUNCTYPE(None, _ptr, _u32, _ptr)
 MADE = ctypes.CFUNCTYPE(None, _ptr, _ptr, _ptr, _ptr)
-FOUND = ctypes.CFUNCTYPE(None, _u64)
 CODE = ctypes.CFUNCTYPE(None, _ptr, _u64, _u32, _ptr)
 
 
@@ -66,14 +65,17 @@ class Shared(ctypes.Structure):
         ("python_interrupt", INTERRUPT),
         ("python_delivery", INTERRUPT),
         ("python_block", MADE),
-        ("suspect", FOUND),
         ("python_suspect", CODE),
+        ("control", _ptr),
         ("eflags_register", _u64),
+        ("remove_block", _u64),
         ("plans", _ptr),
         ("by_instruction", _u64),
+        ("hook", _ptr),
         ("steps", _u64),
         ("limit", _u64),
         ("block", _ptr),
+        ("not_hooked", _ptr),
         ("limited", _u64),
         ("why", _u64),
         ("status", _u64),
@@ -167,7 +169,6 @@ def _declare(library: Any) -> None:
 
 __all__ = [
     "CODE",
-    "FOUND",
     "HERE",
     "INTERRUPT",
     "LIBRARY",

@@ -11,37 +11,39 @@ import ctypes
 from typing import Any, NamedTuple
 
 from hostvm.delivery_plans import Key, Plan
-from hostvm.engine_layout import Env, Layout, SegmentCache, SelfReader, find_next_block_flags
+from hostvm.engine_layout import Layout, SegmentCache, SelfReader, find_next_block_flags
 from hostvm.memory import PhysicalMemory
-from hostvm.native import CODE, FOUND, INTERRUPT, MADE, MOST_WORDS, CompiledPlan, Shared
+from hostvm.native import CODE, INTERRUPT, MADE, MOST_WORDS, CompiledPlan, Shared
 from hostvm.x86 import PAGE_MASK, PAGE_SHIFT
 
 _LINE = 64
 _MOST_HEADER = 1024
-_NOWHERE = (1 << 64) - 1
+_HOOK_RANGE = 24
+NOWHERE = (1 << 64) - 1
 _WITH_CODE = 24
 
 
 class EngineCalls(NamedTuple):
-    """Addresses of the engine's functions, and its number for EFLAGS."""
+    """Addresses of the engine's functions; its numbers for EFLAGS, and for forgetting a block."""
 
     start: int
     stop: int
     read_register: int
+    control: int
     eflags: int
+    remove_block: int
 
 
 class Callbacks(NamedTuple):
     """What stays Python's, as C functions.
 
     `interrupt` and `made` are the hooks for as long as the engine counts. `delivery` (engine, vector) is asked where
-    there is no plan, `suspect` (address) is told of instructions to be looked at, and `looked_at` is their hook.
+    there is no plan, and `looked_at` is the hook of instructions that must be looked at.
     """
 
     interrupt: Any
     made: Any
     delivery: Any
-    suspect: Any
     looked_at: Any
 
 
@@ -71,7 +73,7 @@ class Blocks:
         shared.code_pages = ctypes.addressof(self.code_pages)
         shared.recent_blocks = layout.jump_cache
         shared.by_instruction = 1
-        shared.looked_at = _NOWHERE
+        shared.looked_at = NOWHERE
         shared.plans = library.lg_new_plans()
 
     def __del__(self) -> None:
@@ -96,12 +98,12 @@ class Blocks:
     def connect(self, calls: EngineCalls, callbacks: Callbacks) -> Hooks:
         """Tell it how to reach the engine and Python; returns the hooks for the engine."""
         shared = self._shared
-        shared.start, shared.stop, shared.read_register, shared.eflags_register = calls
+        shared.start, shared.stop, shared.read_register, shared.control = calls[:4]
+        shared.eflags_register, shared.remove_block = calls[4:]
         self._callbacks = callbacks
         shared.python_interrupt = callbacks.interrupt
         shared.python_block = callbacks.made
         shared.python_delivery = callbacks.delivery
-        shared.suspect = callbacks.suspect
         shared.python_suspect = callbacks.looked_at
         names = ("lg_on_block", "lg_on_made", "lg_on_interrupt", "lg_on_suspect")
         block, made, interrupt, looked_at = (
@@ -116,9 +118,17 @@ class Blocks:
         """Whether it counts; otherwise the engine does."""
         return not self._shared.by_instruction
 
-    def switch(self, on: bool) -> None:
-        """Count, or leave that to the engine; translations of the one are of no use to the other."""
-        self._shared.by_instruction = not on
+    def begin(self, hook: int) -> bool:
+        """Count from now on. `hook` is the one for `looked_at`, from NOWHERE to NOWHERE; False if it looks otherwise."""
+        if (ctypes.c_uint64 * 2).from_address(hook + _HOOK_RANGE)[:] != [NOWHERE] * 2:
+            return False
+        self._shared.hook = hook
+        self._shared.by_instruction = 0
+        return True
+
+    def end(self) -> None:
+        """Leave counting to the engine."""
+        self._shared.by_instruction = 1
 
     def run(self, budget: int) -> tuple[int, int, int]:
         """Run at most `budget` steps; returns how many were made, why it ended (`Why`), and the engine's error."""
@@ -173,4 +183,4 @@ def _segment(selector: int, base: int, limit: int, flags: int) -> SegmentCache:
     return SegmentCache(selector=selector, base=base, limit=limit, flags=flags)
 
 
-__all__ = ["CODE", "FOUND", "INTERRUPT", "MADE", "Blocks", "Callbacks", "EngineCalls", "Env", "Hooks"]
+__all__ = ["CODE", "INTERRUPT", "MADE", "NOWHERE", "Blocks", "Callbacks", "EngineCalls", "Hooks"]

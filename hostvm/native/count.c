@@ -41,28 +41,31 @@ static int64_t next_difference(const uint8_t **at)
     return (int64_t)value;
 }
 
-/* For each instruction: its address, the form of the flags before it, and where its code ends, as differences. */
-static uint64_t next_address(const uint8_t **at, uint64_t before)
+/* A line of the table of a block's instructions: address, form of the flags before it, end of its code, as differences. */
+struct line {
+    const uint8_t *at;
+    uint64_t address;
+    int64_t form;
+};
+
+static void next_line(struct line *line)
 {
-    uint64_t address = before + (uint64_t)next_difference(at);
-    next_difference(at);
-    next_difference(at);
-    return address;
+    line->address += (uint64_t)next_difference(&line->at);
+    line->form += next_difference(&line->at);
+    next_difference(&line->at);
 }
 
-static const uint8_t *table_of(const struct block *block)
+static struct line table_of(const struct block *block)
 {
-    return (const uint8_t *)(block->code + block->code_bytes);
+    return (struct line){(const uint8_t *)(block->code + block->code_bytes), block->pc, 0};
 }
-
 /* Number of the instruction at a linear address within the block, or -1. */
 int find_instruction(const struct block *block, uint64_t address)
 {
-    const uint8_t *at = table_of(block);
-    uint64_t here = block->pc;
+    struct line line = table_of(block);
     for (int number = 0; number < block->instructions; number++) {
-        here = next_address(&at, here);
-        if ((uint32_t)here == (uint32_t)address)
+        next_line(&line);
+        if ((uint32_t)line.address == (uint32_t)address)
             return number;
     }
     return -1;
@@ -114,6 +117,7 @@ __attribute__((visibility("default"))) void lg_on_block(void *uc, uint64_t addre
     }
     machine->steps += block->instructions;
     machine->block = block;
+    machine->looked_at = NOWHERE;
 }
 
 /* ---- blocks as they are made ---- */
@@ -146,22 +150,44 @@ static int is_prefix(uint8_t byte)
     return 0;
 }
 
-/* Instructions that Python must look at before they are carried out: ports, fast system calls, some of the x87's. */
-static int is_suspect(const struct machine *machine, const struct block *block, uint64_t address)
+static uint64_t behind_prefixes(const struct machine *machine, const struct block *block, uint64_t address)
 {
-    uint8_t first;
-    int length = 0;
-    while (is_prefix(first = code_byte(machine, block, address)) && length++ < 15)
+    for (int length = 0; length < 15 && is_prefix(code_byte(machine, block, address)); length++)
         address++;
+    return address;
+}
+
+/* Instructions that Python must look at before they are carried out: ports, fast system calls, some of the x87's. */
+int is_for_python(const struct machine *machine, const struct block *block, uint64_t address)
+{
+    address = behind_prefixes(machine, block, address);
+    uint8_t first = code_byte(machine, block, address), second = code_byte(machine, block, address + 1);
     if ((first >= 0x6c && first <= 0x6f) || (first >= 0xe4 && first <= 0xe7) || (first >= 0xec && first <= 0xef))
         return 1;
-    if (first != 0x0f && first != 0xd9)
-        return 0;
-    uint8_t second = code_byte(machine, block, address + 1);
     if (first == 0x0f)
         return second == 0x05 || second == 0x34;
-    return second >= 0xf0 && second != 0xf4 && second != 0xf6 && second != 0xf7 && second != 0xfa
+    return first == 0xd9 && second >= 0xf0 && second != 0xf4 && second != 0xf6 && second != 0xf7 && second != 0xfa
         && second != 0xfc && second != 0xfd;
+}
+
+/*
+ * Instructions that need the flags in their explicit form. What BT leaves in the flags that it does not define depends on
+ * the form; RCL, RCR and SETcc make the flags explicit before they touch memory, and if that faults, the engine says that
+ * they still have the form of before.
+ */
+static int needs_flags(const struct machine *machine, const struct block *block, uint64_t address, int64_t form)
+{
+    if (form == EXPLICIT_FORM)
+        return 0;
+    address = behind_prefixes(machine, block, address);
+    uint8_t first = code_byte(machine, block, address), second = code_byte(machine, block, address + 1);
+    if (first == 0x0f) {
+        if (second == 0xa3 || second == 0xab || second == 0xb3 || second == 0xbb || second == 0xba)
+            return form != UNKNOWN_FORM;
+        return second >= 0x90 && second <= 0x9f && code_byte(machine, block, address + 2) < 0xc0;
+    }
+    int is_rotation = first == 0xc0 || first == 0xc1 || (first >= 0xd0 && first <= 0xd3);
+    return is_rotation && second < 0xc0 && (second >> 3 & 6) == 2;
 }
 
 static void note_code(struct machine *machine, uint64_t page)
@@ -171,7 +197,12 @@ static void note_code(struct machine *machine, uint64_t page)
         machine->code_pages[at >> PAGE_SHIFT] = 1;
 }
 
-/* UC_HOOK_EDGE_GENERATED: a block has been translated, and has not run yet. */
+/*
+ * UC_HOOK_EDGE_GENERATED: a block has been translated, and has not run yet.
+ *
+ * If something in it must be hooked, it has to be made again. There is one hook, whose range is set for that one
+ * translation: the engine looks at the range when it translates, and calls a hook that is alone without looking again.
+ */
 __attribute__((visibility("default"))) void lg_on_made(void *uc, void *made, void *before, void *data)
 {
     struct machine *machine = data;
@@ -188,11 +219,22 @@ __attribute__((visibility("default"))) void lg_on_made(void *uc, void *made, voi
     begin_again(machine, block);
     note_code(machine, block->pages[0]);
     note_code(machine, block->pages[1]);
-    const uint8_t *at = table_of(block);
-    uint64_t address = block->pc;
+    struct line line = table_of(block);
+    uint64_t first = NOWHERE, last = 0;
     for (int number = 0; number < block->instructions; number++) {
-        address = next_address(&at, address);
-        if (is_suspect(machine, block, address))
-            machine->suspect(address & 0xffffffffu);
+        next_line(&line);
+        if (!is_for_python(machine, block, line.address) && !needs_flags(machine, block, line.address, line.form))
+            continue;
+        if (first == NOWHERE)
+            first = line.address;
+        last = line.address;
     }
+    int is_hooked = machine->hook->begin <= first && last <= machine->hook->end;
+    machine->hook->begin = machine->hook->end = NOWHERE;
+    if (first == NOWHERE || is_hooked)
+        return;
+    machine->hook->begin = first;
+    machine->hook->end = last;
+    machine->not_hooked = block;
+    stop(machine, NOT_HOOKED);
 }

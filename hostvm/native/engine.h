@@ -53,16 +53,27 @@ struct block {
     uint64_t original, page_next[2], pages[2];
 };
 #define AT_MOST 0x7fffu /* in compile_flags: instructions allowed, 0 for any number */
+#define INVALID 0x40000u
+
+/* Forms of the flags: nothing known when the block was made, or all of them in cc_src. */
+enum { UNKNOWN_FORM, EXPLICIT_FORM };
+
+/* A hook as the engine keeps it. */
+struct hook {
+    uint32_t kind, others[5];
+    uint64_t begin, end;
+};
+#define NOWHERE (~(uint64_t)0)
 
 /* Why the engine came back. */
-enum why { LEFT, BUDGET, TOO_LONG, EARLY_FETCH, LATE_FETCH, MISFIT };
+enum why { LEFT, BUDGET, TOO_LONG, EARLY_FETCH, LATE_FETCH, MISFIT, NOT_HOOKED };
 
 typedef int (*start_function)(void *, uint64_t, uint64_t, uint64_t, uint64_t);
 typedef int (*stop_function)(void *);
 typedef int (*read_function)(void *, int, void *);
 typedef void (*interrupt_function)(void *, uint32_t, void *);
 typedef void (*made_function)(void *, void *, void *, void *);
-typedef void (*found_function)(uint64_t);
+typedef int (*control_function)(void *, uint32_t, ...);
 typedef void (*code_function)(void *, uint64_t, uint32_t, void *);
 
 enum { MOST_WRITTEN = 64, VECTORS = 256 };
@@ -81,17 +92,18 @@ struct machine {
     read_function read_register;
     interrupt_function python_interrupt, python_delivery;
     made_function python_block;
-    found_function suspect;
     code_function python_suspect;
-    uint64_t eflags_register;
+    control_function control;
+    uint64_t eflags_register, remove_block;
     struct plans *plans;
 
     /* Set by Python at any time. */
-    uint64_t by_instruction; /* Python counts: see hostvm/counting.py */
+    uint64_t by_instruction; /* The engine and Python count. */
+    struct hook *hook;
 
     /* The run under way. */
     uint64_t steps, limit;
-    struct block *block;
+    struct block *block, *not_hooked;
     uint64_t limited, why, status, looked_at;
     uint64_t saved_cr2, saved_error_code;
 
@@ -103,6 +115,7 @@ struct machine {
 };
 
 int find_instruction(const struct block *block, uint64_t address);
+int is_for_python(const struct machine *machine, const struct block *block, uint64_t address);
 uint64_t steps_begun(const struct machine *machine, uint64_t address);
 int follow_plan(struct machine *machine, uint32_t vector, uint32_t source, uint32_t error_code);
 

@@ -25,6 +25,17 @@ static void take_back(struct machine *machine, enum why why)
     machine->stop(machine->uc);
 }
 
+/* Forget a block that has just been made. The engine's call disturbs the fault registers. */
+static int drop_block(struct machine *machine, const struct block *block)
+{
+    uint64_t retaddr = machine->env->retaddr;
+    save_fault_registers(machine);
+    machine->control(machine->uc, (uint32_t)machine->remove_block, block->pc, block->pc + 1);
+    restore_fault_registers(machine);
+    machine->env->retaddr = retaddr;
+    return (block->compile_flags & INVALID) != 0;
+}
+
 /* Run at most `budget` steps. How many were made is in `steps`, why it ended in `why`, an error of the engine's in
    `status`. A run that ends as LEFT met a hlt, or was stopped by Python. */
 __attribute__((visibility("default"))) void lg_run(struct machine *machine, uint64_t budget)
@@ -48,6 +59,13 @@ __attribute__((visibility("default"))) void lg_run(struct machine *machine, uint
             break;
         case EARLY_FETCH:
             at_most = 1;
+            break;
+        case NOT_HOOKED:
+            at_most = machine->not_hooked->compile_flags & AT_MOST;
+            if (!drop_block(machine, machine->not_hooked)) {
+                machine->why = MISFIT;
+                return;
+            }
             break;
         default:
             return;
@@ -88,7 +106,12 @@ __attribute__((visibility("default"))) void lg_on_interrupt(void *uc, uint32_t v
         }
         machine->steps++;
         machine->limited = 0;
-    } else if (!env->exception_is_int && vector != DEBUG_TRAP) {
+    } else if (env->exception_is_int) {
+        /* INTO does not end its block; EIP is behind the instruction. */
+        int behind = machine->block ? find_instruction(machine->block, linear_eip(env)) : -1;
+        if (behind > 0)
+            machine->steps -= machine->block->instructions - behind;
+    } else if (vector != DEBUG_TRAP) {
         machine->steps = steps_begun(machine, linear_eip(env));
         if (linear_eip(env) == machine->looked_at)
             env->cc_op = FLAGS_ARE_EXPLICIT;
@@ -106,16 +129,17 @@ __attribute__((visibility("default"))) void lg_on_interrupt(void *uc, uint32_t v
     save_fault_registers(machine);
 }
 
-/* UC_HOOK_CODE on an instruction that Python must look at. (v) The engine has put the flags into `eflags` for us, where they
-   would stay when they change; and it has made them explicit, which it forgets if the instruction then faults. */
+/*
+ * UC_HOOK_CODE, on what count.c wants to be hooked. (v) The engine has put the flags into `eflags` for us, where they would
+ * stay when they change; and it has made them explicit, which it forgets if the instruction then faults.
+ */
 __attribute__((visibility("default"))) void lg_on_suspect(void *uc, uint64_t address, uint32_t size, void *data)
 {
     struct machine *machine = data;
-    if (!machine->by_instruction) {
-        machine->env->eflags &= ~(uint64_t)(ARITHMETIC_FLAGS | DIRECTION_FLAG);
-        machine->looked_at = address;
-    }
-    machine->python_suspect(uc, address, size, 0);
+    machine->env->eflags &= ~(uint64_t)(ARITHMETIC_FLAGS | DIRECTION_FLAG);
+    machine->looked_at = address & 0xffffffffu;
+    if (!machine->block || is_for_python(machine, machine->block, address))
+        machine->python_suspect(uc, address, size, 0);
 }
 
 /* For hooks that are Python's: steps up to the instruction at `address`; and leaving its block there. */
