@@ -17,9 +17,15 @@ translations, so that the next such block is made, and seen, again.
 then faults, or a hook makes the engine synchronise its state, it says that they still have the form of the instruction
 before. So every hook that is called from inside an instruction says again that they are explicit.
 (vi) *Instructions the engine gets wrong* are caught by hooks (engine_gaps.py) and finished here.
+(vii) *Two ways of counting.* All this is the way in which the engine counts. Where there is a compiled part (native/),
+it counts instead, by blocks, as long as nobody wants to be told of single instructions; then (i) to (v) are done in C,
+and the flags keep their form.
 
 Limits: segment limits and null data segments are not enforced; `int n` with a redundant prefix that faults is
-reported one prefix late; CR2 written by ring-0 code is lost when a fetch fault is taken back in the same run.
+reported one prefix late; CR2 written by ring-0 code is lost when a fetch fault is taken back in the same run. An
+unaligned store that changes what it has read, begins before its own block and reaches into it, changes the bytes before
+the block twice; where blocks begin depends on how a run is cut. A bit test of a register with LOCK makes the engine
+abort, and this process with it.
 
 Read next: delivery.py, then machine.py.
 """
@@ -46,6 +52,7 @@ from hostvm.cpu_state import (
     ECX,
     EDX,
     HF_CPL,
+    HF_SHADOW,
     CpuState,
     read_state,
     write_flags,
@@ -54,8 +61,22 @@ from hostvm.cpu_state import (
 )
 from hostvm.cpuid import cpuid
 from hostvm.delivery import CpuShutdown, Delivery, Source, interruptible
-from hostvm.engine_check import check_page_fault, check_registers, check_software_interrupt
-from hostvm.engine_gaps import MAX_INSTRUCTION, Gap, GapFinder, classify, skip_prefixes
+from hostvm.engine_check import check_registers
+from hostvm.engine_gaps import MAX_INSTRUCTION, Gap, GapFinder, classify, loop, skip_prefixes
+from hostvm.engine_hooks import (
+    ACCESS,
+    CODE,
+    CPUID,
+    INTERRUPT,
+    INVALID,
+    MADE,
+    PORT_IN,
+    PORT_OUT,
+    SYSCALL,
+    UNMAPPED,
+    Hooks,
+    address_of,
+)
 from hostvm.engine_layout import (
     EMPTY_EXCEPTION,
     ENV_BYTES,
@@ -63,15 +84,14 @@ from hostvm.engine_layout import (
     Env,
     Layout,
     SelfReader,
-    find_counter,
-    find_env,
-    find_jump_cache,
 )
 from hostvm.engine_room import require_engine_room
+from hostvm.engine_trial import EngineTrial
 from hostvm.errors import EngineMisfit, MachineCheck
+from hostvm.io_permission import may_use_port
 from hostvm.memory import PhysicalMemory
 from hostvm.native import Why, load
-from hostvm.native.blocks import CODE, INTERRUPT, MADE, NOWHERE, Blocks, Callbacks, EngineCalls
+from hostvm.native.blocks import NOWHERE, Blocks, Callbacks, EngineCalls
 from hostvm.paging import AddressSpace, peek, peek_bytes
 from hostvm.probes import NO_PROBES, Access, Probes, Span, stretched, touches
 from hostvm.x86 import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, Cr0, Cr4, Eflags, Vector
@@ -84,32 +104,13 @@ _PG, _PSE, _DF = int(Cr0.PG), int(Cr4.PSE), int(Eflags.DF)
 _TS, _HF_TS = int(Cr0.TS), 1 << 11
 _PF, _DB = int(Vector.PF), int(Vector.DB)
 _RDPMC, _ICEBP, _SYSCALL_OPCODE = b"\x0f\x33", b"\xf1", 0x05
-_IO_BITMAP = 102
 _PATIENCE = 8
-_PROBE = 0x840
+_SINGLE_STEP = 1 << 14
 _LONG_RUN = 1 << 20
 
 # The binding carries no types: it is Any here, and nothing of it leaves this module.
 _ENGINE: Any = import_module("unicorn")
 _u64, _ptr = ctypes.c_uint64, ctypes.c_void_p
-_INTR = ctypes.CFUNCTYPE(None, _ptr, ctypes.c_uint32, _ptr)
-_INVALID = ctypes.CFUNCTYPE(ctypes.c_bool, _ptr, _ptr)
-_IN = ctypes.CFUNCTYPE(ctypes.c_uint32, _ptr, ctypes.c_uint32, ctypes.c_int, _ptr)
-_OUT = ctypes.CFUNCTYPE(None, _ptr, ctypes.c_uint32, ctypes.c_int, ctypes.c_uint32, _ptr)
-_SYSCALL = ctypes.CFUNCTYPE(None, _ptr, _ptr)
-_CPUID = ctypes.CFUNCTYPE(ctypes.c_int, _ptr, _ptr)
-_CODE = ctypes.CFUNCTYPE(None, _ptr, _u64, ctypes.c_uint32, _ptr)
-_TOUCH = ctypes.CFUNCTYPE(None, _ptr, ctypes.c_int, _u64, ctypes.c_int, ctypes.c_int64, _ptr)
-_NOWHERE = ctypes.CFUNCTYPE(
-    ctypes.c_bool, _ptr, ctypes.c_int, _u64, ctypes.c_int, ctypes.c_int64, _ptr
-)
-
-
-class _Block(ctypes.Structure):
-    _fields_ = (("pc", _u64), ("icount", ctypes.c_uint16), ("size", ctypes.c_uint16))
-
-
-_EDGE = ctypes.CFUNCTYPE(None, _ptr, ctypes.POINTER(_Block), ctypes.POINTER(_Block), _ptr)
 _EMU_START = ctypes.CFUNCTYPE(ctypes.c_int, _ptr, _u64, _u64, _u64, ctypes.c_size_t)(
     ("uc_emu_start", uclib)
 )
@@ -194,12 +195,13 @@ class Cpu:
         self._direct_traps: dict[int, int] = {}
         self._uc = self._new_engine()
         self._handle: int = self._uc._uch.value  # noqa: SLF001 - the engine's own handle
-        self._keep: list[Any] = []
-        self._blocks: Blocks | None = None
-        self._layout = self._find_layout()
+        self._hooks = Hooks(self._handle, uclib.uc_hook_add, _HOOK_DEL)
+        self._blocks: Blocks | None = self._no_blocks()
+        self._trial = EngineTrial(self._uc, memory, self._write_register)
+        self._layout = self._trial.find_layout(self._handle, self._load_native)
         self.env = Env.from_address(self._layout.env)
         check_registers(self.env, self._write_register)
-        self._check_exceptions()
+        self._trial.check_exceptions(self.env, uc_const.UC_HOOK_INTR)
         self._counter = _u64.from_address(self._layout.counter)
         self._budget = _u64.from_address(self._layout.budget)
         self._flags = ctypes.c_uint64()
@@ -215,13 +217,13 @@ class Cpu:
         self._fetch_faults = self._repeated = self._done = 0
         self._saved = (0, 0)
         self._counted_out = self._stale = False
-        self._gap_callback = _CODE(self._on_gap)
+        self._gap_callback = CODE(self._on_gap)
         self._probes = NO_PROBES
         self._probe_hooks: list[int] = []
         self._probe_callbacks = (
-            _CODE(self._on_code_probe),
-            _TOUCH(self._on_read_probe),
-            _TOUCH(self._on_write_probe),
+            CODE(self._on_code_probe),
+            ACCESS(self._on_read_probe),
+            ACCESS(self._on_write_probe),
         )
         self._asked_to_stop = False
         self.running = False
@@ -241,25 +243,9 @@ class Cpu:
         engine.ctl_set_exits([])
         return engine
 
-    def _find_layout(self) -> Layout:
-        """Locate the engine's structures by running jumps: it reports blocks only once one has run to its end."""
-        start = self.memory.base + _PROBE
-        before = self.memory.read(start, 64)
-        self.memory.write(start, b"\xeb\x00" * 32)
-        reader = SelfReader()
-        try:
-            cpu, env = find_env(reader, self._handle, self._plant)
-            counter = find_counter(
-                reader, self._handle, lambda n: self._uc.emu_start(start, 0, count=n)
-            )
-            cache = find_jump_cache(reader, cpu, env, (start, start + 2, start + 6))
-            layout = Layout(env, counter, counter + 8, cache)
-            self._load_native(reader, layout, start)
-        finally:
-            reader.close()
-            self.memory.write(start, before)
-        self._uc.ctl_flush_tb()
-        return layout
+    @staticmethod
+    def _no_blocks() -> Blocks | None:
+        return None
 
     def _load_native(self, reader: SelfReader, layout: Layout, pc: int) -> None:
         native = load()
@@ -271,113 +257,51 @@ class Cpu:
             else:
                 self.native = "does not find its way in this engine"
 
-    def _plant(self, number: int) -> bytes:
-        """Write recognisable values into the first four registers; returns them as the engine keeps them."""
-        values = [0x51110000 * number + at & 0xFFFFFFFF for at in range(4)]
-        for name, value in zip(("EAX", "ECX", "EDX", "EBX"), values, strict=True):
-            self._uc.reg_write(getattr(x86_const, f"UC_X86_REG_{name}"), value)
-        return b"".join(value.to_bytes(8, "little") for value in values)
-
     def _write_register(self, name: str, value: Any) -> None:
         self._uc.reg_write(getattr(x86_const, f"UC_X86_REG_{name}"), value)
 
-    def _check_exceptions(self) -> None:
-        """Make a software interrupt, a data fault and a fetch fault happen, and look at how the engine reports them."""
-        page = self.memory.base
-        code, far = page + _PROBE, page + (1 << 22)
-        load = b"\xa1" + far.to_bytes(4, "little")
-        jump = b"\xb8" + far.to_bytes(4, "little") + b"\xff\xe0"
-        before = self.memory.read(page, 3 * PAGE_SIZE)
-        self.memory.write_u32(page + PAGE_SIZE + (page >> 22) * 4, page + 2 * PAGE_SIZE | 7)
-        self.memory.write_u32(page + 2 * PAGE_SIZE, page | 7)
-        self._write_register("CR3", page + PAGE_SIZE)
-        self._write_register("CR0", int(Cr0.PE | Cr0.PG | Cr0.ET))
-        env = self.env
-        self._try(code, b"\xcd\x40", lambda: check_software_interrupt(env, code + 2))
-        self._try(code, load, lambda: check_page_fault(env, 0, fetch=False))
-        self._try(code, jump, lambda: check_page_fault(env, 0, fetch=True))
-        self._write_register("CR0", int(Cr0.PE | Cr0.ET))
-        self.memory.write(page, before)
-        self._uc.ctl_flush_tb()
-
-    def _try(self, address: int, program: bytes, look: Callable[[], None]) -> None:
-        """Run `program` and call `look` from the hook of the interrupt that it must cause."""
-        seen: list[int] = []
-
-        def on_interrupt(engine: Any, vector: int, _data: Any) -> None:
-            seen.append(vector)
-            look()
-            self.env.old_exception = EMPTY_EXCEPTION
-            engine.emu_stop()
-
-        self.memory.write(address, program)
-        self._uc.ctl_flush_tb()
-        hook = self._uc.hook_add(uc_const.UC_HOOK_INTR, on_interrupt)
-        self._uc.emu_start(address, 0, count=3)
-        self._uc.hook_del(hook)
-        if not seen:
-            raise EngineMisfit("the CPU engine reports no interrupts; is unicorn 2.1.4 installed?")
-
     def _install_hooks(self) -> None:
-        interrupt, made = _INTR(self._on_interrupt), _EDGE(self._on_block)
-        if self._blocks is not None:
-            names = ("uc_emu_start", "uc_emu_stop", "uc_reg_read", "uc_ctl")
-            start, stop, read, control = (
-                ctypes.cast(getattr(uclib, name), _ptr).value or 0 for name in names
-            )
-            eflags = x86_const.UC_X86_REG_EFLAGS
-            calls = EngineCalls(start, stop, read, control, eflags, _REMOVE_BLOCK)
-            hooks = self._blocks.connect(
-                calls,
-                Callbacks(
-                    ctypes.cast(interrupt, INTERRUPT),
-                    ctypes.cast(made, MADE),
-                    INTERRUPT(self._on_delivery),
-                    ctypes.cast(self._gap_callback, CODE),
-                ),
-            )
-            self._keep += [interrupt, made]
-            self._hook_native(uc_const.UC_HOOK_INTR, hooks.interrupt, hooks.data)
-            self._hook_native(uc_const.UC_HOOK_EDGE_GENERATED, hooks.made, hooks.data)
-            self._hook_native(uc_const.UC_HOOK_BLOCK, hooks.block, hooks.data)
-            self._native_hooks = hooks
-            self._delivery.plans.listener = self._blocks.learn
+        interrupt, made = INTERRUPT(self._on_interrupt), MADE(self._on_block)
+        if self._blocks is None:
+            self._hooks.add(uc_const.UC_HOOK_INTR, interrupt)
+            self._hooks.add(uc_const.UC_HOOK_EDGE_GENERATED, made)
         else:
-            self._hook(uc_const.UC_HOOK_INTR, interrupt)
-            self._hook(uc_const.UC_HOOK_EDGE_GENERATED, made)
-        self._hook(uc_const.UC_HOOK_INSN_INVALID, _INVALID(self._on_invalid))
-        unmapped = uc_const.UC_HOOK_MEM_UNMAPPED
-        self._hook(unmapped, _NOWHERE(self._on_nowhere))
+            self._install_blocks(self._blocks, interrupt, made)
+        self._hooks.add(uc_const.UC_HOOK_INSN_INVALID, INVALID(self._on_invalid))
+        self._hooks.add(uc_const.UC_HOOK_MEM_UNMAPPED, UNMAPPED(self._on_nowhere))
         for instruction, callback in (
-            (x86_const.UC_X86_INS_IN, _IN(self._on_in)),
-            (x86_const.UC_X86_INS_OUT, _OUT(self._on_out)),
-            (x86_const.UC_X86_INS_SYSENTER, _SYSCALL(self._on_sysenter)),
-            (x86_const.UC_X86_INS_SYSCALL, _SYSCALL(self._on_syscall)),
-            (x86_const.UC_X86_INS_CPUID, _CPUID(self._on_cpuid)),
-            (x86_const.UC_X86_INS_RDTSC, _CPUID(self._on_rdtsc)),
+            (x86_const.UC_X86_INS_IN, PORT_IN(self._on_in)),
+            (x86_const.UC_X86_INS_OUT, PORT_OUT(self._on_out)),
+            (x86_const.UC_X86_INS_SYSENTER, SYSCALL(self._on_sysenter)),
+            (x86_const.UC_X86_INS_SYSCALL, SYSCALL(self._on_syscall)),
+            (x86_const.UC_X86_INS_CPUID, CPUID(self._on_cpuid)),
+            (x86_const.UC_X86_INS_RDTSC, CPUID(self._on_rdtsc)),
         ):
-            self._hook(uc_const.UC_HOOK_INSN, callback, instruction=instruction)
+            self._hooks.add(uc_const.UC_HOOK_INSN, callback, instruction=instruction)
 
-    def _hook_native(
-        self, kind: int, callback: int, data: int, begin: int = 1, end: int = 0
-    ) -> int:
-        hook = ctypes.c_size_t()
-        uclib.uc_hook_add(
-            ctypes.c_void_p(self._handle),
-            ctypes.byref(hook),
-            ctypes.c_int(kind),
-            _ptr(callback),
-            _ptr(data),
-            _u64(begin),
-            _u64(end),
-        )
-        return hook.value
+    def _install_blocks(self, blocks: Blocks, interrupt: Any, made: Any) -> None:
+        names = ("uc_emu_start", "uc_emu_stop", "uc_reg_read", "uc_ctl")
+        start, stop, read, control = (address_of(getattr(uclib, name)) for name in names)
+        eflags = x86_const.UC_X86_REG_EFLAGS
+        calls = EngineCalls(start, stop, read, control, eflags, _REMOVE_BLOCK)
+        delivery = INTERRUPT(self._on_delivery)
+        callbacks = Callbacks(interrupt, made, delivery, self._gap_callback)
+        for callback in callbacks:
+            self._hooks.keep(callback)
+        self._compiled = compiled = blocks.connect(calls, callbacks)
+        for kind, address in (
+            (uc_const.UC_HOOK_INTR, compiled.interrupt),
+            (uc_const.UC_HOOK_EDGE_GENERATED, compiled.made),
+            (uc_const.UC_HOOK_BLOCK, compiled.block),
+        ):
+            self._hooks.add_compiled(kind, address, compiled.data)
+        self._delivery.plans.listener = blocks.learn
 
     def _try_blocks(self) -> None:
         """Have the compiled part run a few instructions, before it is trusted with others."""
         if self._blocks is None:
             return
-        start = self.memory.base + _PROBE
+        start = self._trial.place
         before = self.memory.read(start, 64)
         self.memory.write(start, b"\x40" * 9 + b"\xf4")
         self.env.eip = start
@@ -397,11 +321,11 @@ class Cpu:
         kept = env.cr[2], env.error_code, env.retaddr
         self._set_exits(())
         for hook in self._hooked.values():
-            _HOOK_DEL(self._handle, hook)
+            self._hooks.remove(hook)
         self._hooked.clear()
-        hooks = self._native_hooks
-        self._blocks_hook = self._hook_native(
-            uc_const.UC_HOOK_CODE, hooks.looked_at, hooks.data, NOWHERE, NOWHERE
+        code, compiled = uc_const.UC_HOOK_CODE, self._compiled
+        self._blocks_hook = self._hooks.add_compiled(
+            code, compiled.looked_at, compiled.data, NOWHERE, NOWHERE
         )
         if not self._blocks.begin(self._blocks_hook):
             raise EngineMisfit("the CPU engine keeps its hooks elsewhere")
@@ -416,7 +340,7 @@ class Cpu:
         env = self.env
         kept = env.cr[2], env.error_code, env.retaddr
         self._blocks.end()
-        _HOOK_DEL(self._handle, self._blocks_hook)
+        self._hooks.remove(self._blocks_hook)
         self._flush_code()
         env.cr[2], env.error_code, env.retaddr = kept
         env.old_exception = EMPTY_EXCEPTION
@@ -432,28 +356,6 @@ class Cpu:
             self._count_by_blocks()
         self._flushed = False
 
-    def _hook(
-        self, kind: int, callback: Any, begin: int = 1, end: int = 0, instruction: int = 0
-    ) -> int:
-        if callback not in self._keep:
-            self._keep.append(callback)
-        hook = ctypes.c_size_t()
-        status = uclib.uc_hook_add(
-            ctypes.c_void_p(self._handle),
-            ctypes.byref(hook),
-            ctypes.c_int(kind),
-            ctypes.cast(callback, _ptr),
-            None,
-            _u64(begin),
-            _u64(end),
-            ctypes.c_int(instruction),
-        )
-        if status:
-            raise EngineMisfit(
-                f"the CPU engine refused hook {kind} ({instruction}): error {status}"
-            )
-        return hook.value
-
     # ---- probes -------------------------------------------------------------------------------
 
     def set_probes(self, probes: Probes) -> None:
@@ -464,7 +366,7 @@ class Cpu:
         env = self.env
         kept = env.cr[2], env.error_code, env.retaddr
         for hook in self._probe_hooks:
-            _HOOK_DEL(self._handle, hook)
+            self._hooks.remove(hook)
         env.cr[2], env.error_code, env.retaddr = kept
         env.old_exception = EMPTY_EXCEPTION
         self._probe_hooks.clear()
@@ -476,7 +378,7 @@ class Cpu:
 
     def _install_probes(self, kind: int, callback: Any, spans: Iterable[Span]) -> None:
         for begin, end in spans:
-            self._probe_hooks.append(self._hook(kind, callback, begin, end))
+            self._probe_hooks.append(self._hooks.add(kind, callback, begin, end))
 
     def stop_soon(self) -> None:
         """From inside a hook: end the run behind the step under way. Also ends a run that is not in the engine."""
@@ -640,7 +542,7 @@ class Cpu:
             return self._slice_by_blocks(self._blocks, budget)
         env = self.env
         self._saved = (env.cr[2], env.error_code)
-        status = _EMU_START(self._handle, env.eip + env.segs[CS].base & 0xFFFFFFFF, 0, 0, budget)
+        status = _EMU_START(self._handle, env.eip & 0xFFFFFFFF, 0, 0, budget)
         if self._failure is not None:
             failure, self._failure = self._failure, None
             raise failure
@@ -816,7 +718,7 @@ class Cpu:
 
     def _hook_gap(self, address: int) -> None:
         callback = self._gap_callback
-        self._hooked[address] = self._hook(uc_const.UC_HOOK_CODE, callback, address, address)
+        self._hooked[address] = self._hooks.add(uc_const.UC_HOOK_CODE, callback, address, address)
 
     def _flags_are_explicit(self) -> None:
         """(v) What a hook says that is called from inside of an instruction."""
@@ -929,9 +831,7 @@ class Cpu:
     @_guarded
     def _on_gap(self, _uc: int, address: int, _size: int, _data: int) -> None:
         by_blocks = self._blocks is not None and self._blocks.on
-        if self._why is _Why.PROBE or (
-            not by_blocks and self._counter.value > self._budget.value
-        ):
+        if self._why is _Why.PROBE or (not by_blocks and self._counter.value > self._budget.value):
             return
         if self._must_fill(classify(self.read_linear(address, MAX_INSTRUCTION))):
             if self._blocks is not None and by_blocks:
@@ -943,24 +843,36 @@ class Cpu:
             case (Gap.PORT, opcode, number):
                 port = number if number >= 0 else self.env.regs[EDX] & 0xFFFF
                 return not self._may_use_port(port, 4 if opcode & 1 else 1)
-            case (Gap.FAST_CALL, _, _):
+            case (Gap.FAST_CALL | Gap.LOOP, _, _):
                 return True
             case (Gap.X87, _, _):
                 return not self.env.cr[0] & (Cr0.TS | Cr0.EM)
         return False
 
     def _fill_gap(self) -> None:
-        found = classify(self.read_linear(self._linear_eip(), MAX_INSTRUCTION))
-        match found:
+        code = self.read_linear(self._linear_eip(), MAX_INSTRUCTION)
+        match classify(code):
             case (Gap.X87, _, _) if self.env.fpus & ERROR_SUMMARY:
                 self._deliver(Vector.MF)
             case (Gap.X87, opcode, length):
                 execute(self.env, opcode)
                 self.env.eip = self.env.eip + length & 0xFFFFFFFF
+                self._end_instruction()
+            case (Gap.LOOP, _, _):
+                loop(self.env, code, zero=bool(self.eflags() & Eflags.ZF))
+                self._end_instruction()
             case (Gap.FAST_CALL, opcode, _) if opcode == _SYSCALL_OPCODE:
                 self._deliver(Vector.UD)
             case _:
                 self._deliver(Vector.GP)
+
+    def _end_instruction(self) -> None:
+        """What is due behind an instruction that was carried out here: no shadow any more, and a trap of TF."""
+        env = self.env
+        env.hflags &= ~HF_SHADOW
+        if env.eflags & Eflags.TF:
+            env.dr[6] |= _SINGLE_STEP
+            self._deliver(Vector.DB)
 
     @_guarded
     def _on_in(self, _uc: int, port: int, size: int, _data: int) -> int:
@@ -1001,16 +913,7 @@ class Cpu:
         self._deliver(refused.vector, refused.error_code)
 
     def _may_use_port(self, port: int, size: int) -> bool:
-        """IOPL, then the I/O permission bitmap of the TSS (SDM volume 1, 19.5)."""
-        env = self.env
-        if not env.cr[0] & Cr0.PE or env.hflags & HF_CPL <= (env.eflags & Eflags.IOPL) >> 12:
-            return True
-        offset = self.read_linear(env.tr.base + _IO_BITMAP & 0xFFFFFFFF, 2)
-        at = int.from_bytes(offset, "little") + port // 8
-        if len(offset) < 2 or at + 1 > env.tr.limit:
-            return False
-        bits = int.from_bytes(self.read_linear(env.tr.base + at & 0xFFFFFFFF, 2), "little")
-        return not bits >> port % 8 & (1 << size) - 1
+        return may_use_port(self.env, self.read_linear, port, size)
 
     @_guarded
     def _on_nowhere(

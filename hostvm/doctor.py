@@ -47,6 +47,22 @@ def check_engine() -> Finding:
     return Finding(good=True, text=f"CPU engine unicorn {ENGINE_VERSION} works as expected")
 
 
+def check_native() -> Finding:
+    """The compiled part: optional, and tried on an engine."""
+    from hostvm.cpu import Cpu
+    from hostvm.memory import PhysicalMemory
+    from hostvm.memory_map import HOST_AREA
+    from hostvm.native import load
+    from hostvm.x86 import PAGE_SIZE
+
+    cpu = Cpu(PhysicalMemory(HOST_AREA, 16 * PAGE_SIZE))
+    if load().library is None or cpu.native != load().text:
+        return Finding(
+            good=None, text=f"no compiled part: {cpu.native} (slower, otherwise the same)"
+        )
+    return Finding(good=True, text=f"the compiled part {cpu.native}")
+
+
 def check_machine() -> Finding:
     """Memory for the Host area and a Guest; Host and Switcher images."""
     from hostvm.host_tables import build_host_world
@@ -87,6 +103,7 @@ def _tool(name: str, purpose: str) -> Finding:
 CHECKS: Sequence[Callable[[], Finding]] = (
     check_python,
     check_engine,
+    check_native,
     check_machine,
     check_mathematics,
     check_gdb,

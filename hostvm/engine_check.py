@@ -111,4 +111,4 @@ def check_page_fault(env: Env, error_code: int, *, fetch: bool) -> None:
         raise EngineMisfit("the CPU engine describes faults elsewhere; is unicorn 2.1.4 installed?")
 
 
-__all__ = ["check_page_fault", "check_registers", "check_software_interrupt"]
+__all__ = ["Write", "check_page_fault", "check_registers", "check_software_interrupt"]

@@ -1,6 +1,7 @@
 """Instructions that the engine executes wrongly and never reports, found when it translates them.
 
-INS stores a zero before it asks for permission. The x87 transcendentals take their last bits from the host's maths
+INS stores a zero before it asks for permission, and OUTS reads memory. LOOPE and LOOPNE lose the flags when they have
+counted to the end. The x87 transcendentals take their last bits from the host's maths
 library, and the partial remainders are worked out in the host's double precision. Both must be caught before they run.
 The engine tells of every block that it translates; a block with such an opcode gets a code hook on that address, which
 costs nothing elsewhere. A byte pattern is a cheap first sieve; a disassembly of the block then says whether the
@@ -17,9 +18,14 @@ from enum import Enum
 
 import capstone
 
-_SUSPECT = re.compile(rb"[\x6c-\x6f]|\xd9[\xf0-\xf3\xf5\xf8\xf9\xfb\xfe\xff]")
+from hostvm.cpu_state import ECX
+from hostvm.engine_layout import Env
+
+_SUSPECT = re.compile(rb"[\x6c-\x6f\xe0\xe1]|\xd9[\xf0-\xf3\xf5\xf8\xf9\xfb\xfe\xff]")
 _PREFIXES = frozenset(b"\x26\x2e\x36\x3e\x64\x65\x66\x67\xf0\xf2\xf3")
 _PORTS_IN_DX, _PORTS_IN_CODE = b"\x6c\x6d\x6e\x6f\xec\xed\xee\xef", b"\xe4\xe5\xe6\xe7"
+_LOOPS = b"\xe0\xe1"
+_OPERAND_SIZE, _ADDRESS_SIZE, _LOOPE = 0x66, 0x67, 0xE1
 _FAST_CALLS = b"\x05\x34"
 _X87 = frozenset(b"\xf0\xf1\xf2\xf3\xf5\xf8\xf9\xfb\xfe\xff")
 MAX_INSTRUCTION = 15
@@ -30,6 +36,7 @@ class Gap(Enum):
 
     PORT = "ports"
     FAST_CALL = "sysenter, syscall"
+    LOOP = "loope, loopne"
     X87 = "x87 by the host's maths"
 
 
@@ -54,9 +61,27 @@ def classify(code: bytes) -> tuple[Gap, int, int] | None:
         return Gap.PORT, first[0], second[0]
     if first == b"\x0f" and second and second in _FAST_CALLS:
         return Gap.FAST_CALL, second[0], at + 2
+    if first and first in _LOOPS:
+        return Gap.LOOP, first[0], at + 2
     if first == b"\xd9" and second and second[0] in _X87:
         return Gap.X87, second[0], at + 2
     return None
+
+
+def loop(env: Env, code: bytes, *, zero: bool) -> None:
+    """Carry out the LOOPE or LOOPNE that `code` starts with; `zero` is ZF."""
+    at = skip_prefixes(code)
+    mask = 0xFFFF if _ADDRESS_SIZE in code[:at] else 0xFFFFFFFF
+    old = env.regs[ECX] & 0xFFFFFFFF
+    count = old - 1 & mask
+    env.regs[ECX] = old & ~mask | count
+    distance = 0
+    if count and zero == (code[at] == _LOOPE):
+        distance = int.from_bytes(code[at + 1 : at + 2], signed=True)
+        if _OPERAND_SIZE in code[:at]:
+            env.eip = env.eip + at + 2 + distance & 0xFFFF
+            return
+    env.eip = env.eip + at + 2 + distance & 0xFFFFFFFF
 
 
 class GapFinder:
@@ -83,4 +108,4 @@ class GapFinder:
         return found
 
 
-__all__ = ["MAX_INSTRUCTION", "Gap", "GapFinder", "classify", "skip_prefixes"]
+__all__ = ["MAX_INSTRUCTION", "Gap", "GapFinder", "classify", "loop", "skip_prefixes"]

@@ -237,8 +237,8 @@ def find_counter(reader: SelfReader, engine: int, run: Callable[[int], None]) ->
 def find_next_block_flags(reader: SelfReader, engine: int, jump_cache: int) -> int | None:
     """Address of the word that says how the engine is to make its next block; all ones, when nothing is asked for.
 
-    It stands at the head of the CPU object, behind two ones, a pointer and seven flags; the table of recent blocks is in
-    the same object. None where it is not found.
+    It stands at the head of the CPU object, behind two ones, a pointer and seven flags; the table of recent blocks is
+    in the same object. None where it is not found.
     """
     for _, pointer in _pointers(reader, engine, _ENGINE_BYTES):
         if jump_cache - _CPU_HEAD < pointer < jump_cache:

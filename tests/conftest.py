@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.gdbstub.debuggers import NO_LLDB, lldb
+from tests.hostvm.ways import NOT_BUILT, WAYS, counting, is_built
 from tests.linux_kernels import NOT_SET, boots
 
 # On a loaded computer a slow example says nothing; a hanging one meets the timeout.
@@ -27,5 +29,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """What could not be tried is said where everybody looks."""
     if not boots():
         terminalreporter.write_line(NOT_SET, yellow=True)
+    if not is_built():
+        terminalreporter.write_line(NOT_BUILT, yellow=True)
     if lldb() is None:
         terminalreporter.write_line(NO_LLDB, yellow=True)
+
+
+@pytest.fixture(params=WAYS)
+def each_way(request: pytest.FixtureRequest) -> Iterator[None]:
+    """With the compiled part, and without."""
+    with counting(request.param):
+        yield

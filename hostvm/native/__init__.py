@@ -1,10 +1,11 @@
 """The compiled part: counting by blocks and the usual deliveries, in C. Optional, and the same to the last bit.
 
-What is worth compiling is little: what the engine calls at each block (count.c), at each interrupt (deliver.c), and the
-loop around it (run.c). The C code is told where everything is and calls the engine through pointers; so it needs neither
-the engine's headers nor Python's to be built, and is loaded with ctypes. `load` gives it, or says why there is none:
+What is worth compiling is little: what the engine calls at each block (count.c), at each interrupt (deliver.c), and
+the loop around it (run.c). The C code is told where everything is and calls the engine through pointers; so it needs
+neither the engine's headers nor Python's to be built, and is loaded with ctypes. `load` gives it, or says why there is
+none:
 
-(i) it was not built, because there was no compiler when lgreplay was installed (hatch_build.py);
+(i) it was not built, because there was no compiler when lgreplay was installed (build.py);
 (ii) LGREPLAY_NATIVE=0 says that it is not wanted;
 (iii) it was built from other sources, or lays the engine's state out differently than hostvm/engine_layout.py.
 
@@ -18,22 +19,17 @@ import ctypes
 import os
 from dataclasses import dataclass
 from functools import cache
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from hostvm.engine_layout import Env, SegmentCache
+from hostvm.native.build import LIBRARY, SOURCES, source_digest
 
 VARIABLE = "LGREPLAY_NATIVE"
-LIBRARY = "lgnative.so"
 HERE = Path(__file__).parent
-SOURCES = ("engine.h", "count.c", "deliver.c", "run.c")
 MOST_WORDS = 40
 
 _u32, _u64, _ptr = ctypes.c_uint32, ctypes.c_uint64, ctypes.c_void_p
-INTERRUPT = ctypes.CFUNCTYPE(None, _ptr, _u32, _ptr)
-MADE = ctypes.CFUNCTYPE(None, _ptr, _ptr, _ptr, _ptr)
-CODE = ctypes.CFUNCTYPE(None, _ptr, _u64, _u32, _ptr)
 
 
 class Why:
@@ -62,10 +58,10 @@ class Shared(ctypes.Structure):
         ("start", _ptr),
         ("stop", _ptr),
         ("read_register", _ptr),
-        ("python_interrupt", INTERRUPT),
-        ("python_delivery", INTERRUPT),
-        ("python_block", MADE),
-        ("python_suspect", CODE),
+        ("python_interrupt", _ptr),
+        ("python_delivery", _ptr),
+        ("python_block", _ptr),
+        ("python_suspect", _ptr),
         ("control", _ptr),
         ("eflags_register", _u64),
         ("remove_block", _u64),
@@ -121,14 +117,6 @@ class Native:
     text: str
 
 
-def source_digest() -> str:
-    """What the compiled part must have been built from."""
-    digest = sha256()
-    for name in SOURCES:
-        digest.update((HERE / name).read_bytes())
-    return digest.hexdigest()[:16]
-
-
 def load() -> Native:
     """The compiled part, if there is one, it fits, and the environment does not forbid it."""
     if os.environ.get(VARIABLE, "1") == "0":
@@ -146,7 +134,7 @@ def _load() -> Native:
         built_from = ctypes.c_char.in_dll(library, "lg_source")
     except (OSError, ValueError) as error:
         return Native(None, f"cannot be loaded: {error}")
-    if ctypes.string_at(ctypes.addressof(built_from)).decode() != source_digest():
+    if ctypes.string_at(ctypes.addressof(built_from)).decode() != source_digest(HERE):
         return Native(None, "built from other sources; install again")
     expected = [getattr(Env, name).offset for name in _FIELDS]
     expected += [ctypes.sizeof(Shared), ctypes.sizeof(CompiledPlan)]
@@ -168,11 +156,8 @@ def _declare(library: Any) -> None:
 
 
 __all__ = [
-    "CODE",
     "HERE",
-    "INTERRUPT",
     "LIBRARY",
-    "MADE",
     "MOST_WORDS",
     "SOURCES",
     "VARIABLE",

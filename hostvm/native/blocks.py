@@ -1,8 +1,8 @@
 """The compiled part at work for one engine: what Python tells it, asks it, and must take note of after each run.
 
-While it counts, the engine has no hook on every instruction; what costs then is a call for each block, in C. It does not
-count while there are probes (hostvm/probes.py): these want to be told of single instructions, and `Cpu` goes back to the
-engine's own counting for as long.
+While it counts, the engine has no hook on every instruction; what costs then is a call for each block, in C. It does
+not count while there are probes (hostvm/probes.py): these want to be told of single instructions, and `Cpu` goes back
+to the engine's own counting for as long.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ import ctypes
 from typing import Any, NamedTuple
 
 from hostvm.delivery_plans import Key, Plan
+from hostvm.engine_hooks import address_of
 from hostvm.engine_layout import Layout, SegmentCache, SelfReader, find_next_block_flags
 from hostvm.memory import PhysicalMemory
-from hostvm.native import CODE, INTERRUPT, MADE, MOST_WORDS, CompiledPlan, Shared
+from hostvm.native import MOST_WORDS, CompiledPlan, Shared
 from hostvm.x86 import PAGE_MASK, PAGE_SHIFT
 
 _LINE = 64
@@ -37,8 +38,8 @@ class EngineCalls(NamedTuple):
 class Callbacks(NamedTuple):
     """What stays Python's, as C functions.
 
-    `interrupt` and `made` are the hooks for as long as the engine counts. `delivery` (engine, vector) is asked where
-    there is no plan, and `looked_at` is the hook of instructions that must be looked at.
+    `interrupt` and `made` are the hooks for as long as the engine counts. `delivery` is called for an interrupt that
+    has no plan, and `looked_at` for an instruction that Python must look at.
     """
 
     interrupt: Any
@@ -65,7 +66,6 @@ class Blocks:
         self._memory = memory
         self._shared = shared = Shared()
         self._reference = ctypes.byref(shared)
-        self._callbacks: Callbacks | None = None
         self.code_pages = (ctypes.c_uint8 * (memory.size >> PAGE_SHIFT))()
         shared.uc, shared.env = handle, layout.env
         shared.memory = ctypes.addressof(ctypes.c_char.from_buffer(memory.mapping))
@@ -82,7 +82,7 @@ class Blocks:
     # ---- construction -------------------------------------------------------------------------
 
     def find(self, reader: SelfReader, layout: Layout, pc: int) -> bool:
-        """Find what the compiled part alone needs, by the block at `pc`, which has just run; False if it is not there."""
+        """Find what only the compiled part needs, by the block at `pc`, which has just run; False if it cannot."""
         flags = find_next_block_flags(reader, self._shared.uc, layout.jump_cache)
         block = layout.block_at(pc)
         if flags is None or block is None:
@@ -100,14 +100,13 @@ class Blocks:
         shared = self._shared
         shared.start, shared.stop, shared.read_register, shared.control = calls[:4]
         shared.eflags_register, shared.remove_block = calls[4:]
-        self._callbacks = callbacks
-        shared.python_interrupt = callbacks.interrupt
-        shared.python_block = callbacks.made
-        shared.python_delivery = callbacks.delivery
-        shared.python_suspect = callbacks.looked_at
+        shared.python_interrupt = address_of(callbacks.interrupt)
+        shared.python_block = address_of(callbacks.made)
+        shared.python_delivery = address_of(callbacks.delivery)
+        shared.python_suspect = address_of(callbacks.looked_at)
         names = ("lg_on_block", "lg_on_made", "lg_on_interrupt", "lg_on_suspect")
         block, made, interrupt, looked_at = (
-            ctypes.cast(getattr(self._library, name), ctypes.c_void_p).value or 0 for name in names
+            address_of(getattr(self._library, name)) for name in names
         )
         return Hooks(block, made, interrupt, looked_at, ctypes.addressof(shared))
 
@@ -119,7 +118,7 @@ class Blocks:
         return not self._shared.by_instruction
 
     def begin(self, hook: int) -> bool:
-        """Count from now on. `hook` is the one for `looked_at`, from NOWHERE to NOWHERE; False if it looks otherwise."""
+        """Count from now on. `hook` is that of `looked_at`, from NOWHERE to NOWHERE; False if it looks otherwise."""
         if (ctypes.c_uint64 * 2).from_address(hook + _HOOK_RANGE)[:] != [NOWHERE] * 2:
             return False
         self._shared.hook = hook
@@ -183,4 +182,4 @@ def _segment(selector: int, base: int, limit: int, flags: int) -> SegmentCache:
     return SegmentCache(selector=selector, base=base, limit=limit, flags=flags)
 
 
-__all__ = ["CODE", "INTERRUPT", "MADE", "NOWHERE", "Blocks", "Callbacks", "EngineCalls", "Hooks"]
+__all__ = ["NOWHERE", "Blocks", "Callbacks", "EngineCalls", "Hooks"]

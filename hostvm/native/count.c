@@ -157,7 +157,7 @@ static uint64_t behind_prefixes(const struct machine *machine, const struct bloc
     return address;
 }
 
-/* Instructions that Python must look at before they are carried out: ports, fast system calls, some of the x87's. */
+/* Instructions that Python must look at before they are carried out: ports, fast system calls, LOOPE, LOOPNE, some of the x87's. */
 int is_for_python(const struct machine *machine, const struct block *block, uint64_t address)
 {
     address = behind_prefixes(machine, block, address);
@@ -166,6 +166,8 @@ int is_for_python(const struct machine *machine, const struct block *block, uint
         return 1;
     if (first == 0x0f)
         return second == 0x05 || second == 0x34;
+    if (first == 0xe0 || first == 0xe1)
+        return 1;
     return first == 0xd9 && second >= 0xf0 && second != 0xf4 && second != 0xf6 && second != 0xf7 && second != 0xfa
         && second != 0xfc && second != 0xfd;
 }
@@ -186,6 +188,8 @@ static int needs_flags(const struct machine *machine, const struct block *block,
             return form != UNKNOWN_FORM;
         return second >= 0x90 && second <= 0x9f && code_byte(machine, block, address + 2) < 0xc0;
     }
+    if ((first == 0xc4 || first == 0xc5) && second >= 0xc0)
+        return 1; /* any of these, behind a VEX prefix */
     int is_rotation = first == 0xc0 || first == 0xc1 || (first >= 0xd0 && first <= 0xd3);
     return is_rotation && second < 0xc0 && (second >> 3 & 6) == 2;
 }

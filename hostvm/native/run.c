@@ -49,7 +49,7 @@ __attribute__((visibility("default"))) void lg_run(struct machine *machine, uint
         machine->limited = at_most;
         *machine->next_block_flags = at_most ? at_most : 0xffffffffu;
         save_fault_registers(machine);
-        machine->status = (uint64_t)machine->start(machine->uc, linear_eip(machine->env), 0, 0, 0);
+        machine->status = (uint64_t)machine->start(machine->uc, machine->env->eip & 0xffffffffu, 0, 0, 0);
         *machine->next_block_flags = 0xffffffffu;
         if (machine->status)
             return;

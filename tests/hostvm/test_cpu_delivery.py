@@ -16,6 +16,8 @@ from tests.hostvm.bare_machine import (
     BareMachine,
 )
 
+pytestmark = pytest.mark.usefixtures("each_way")
+
 NOP = b"\x90"
 EAX, ECX, EDX, EBX, ESP, EBP, ESI, EDI = range(8)
 HANDLER_STEPS = 4

@@ -9,6 +9,8 @@ import pytest
 
 from tests.hostvm.bare_machine import CODE, DATA, BareMachine
 
+pytestmark = pytest.mark.usefixtures("each_way")
+
 OK, UD, NM, GP = None, (6, 0), (7, 0), (13, 0)
 DB, BP = (1, 0), (3, 0)
 

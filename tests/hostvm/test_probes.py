@@ -8,6 +8,8 @@ from hostvm.cpu import ExitKind
 from hostvm.probes import EVERYWHERE, NO_PROBES, Access, Probes, stretched, touches
 from tests.hostvm.bare_machine import CODE, DATA, BareMachine
 
+pytestmark = pytest.mark.usefixtures("each_way")
+
 # mov $DATA,%edi; mov $3,%ecx; mov $7,%eax; rep stosl; movl $9,DATA; incl DATA+1; mov DATA,%ebx; hlt
 PROGRAM = (
     b"\xbf" + DATA.to_bytes(4, "little") + b"\xb9\x03\x00\x00\x00\xb8\x07\x00\x00\x00\xf3\xab"

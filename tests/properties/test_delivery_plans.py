@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hostvm.delivery_plans import Key, Plans
+from tests.hostvm.ways import PYTHON, counting
 from tests.properties.hostile_attacks import attack
 from tests.properties.hostile_guests import HostileRuns
 from tests.properties.machine_runs import outcome_of, run_leg
@@ -21,8 +22,8 @@ WHOLE = 1 << 30
 
 @contextmanager
 def the_long_way() -> Iterator[None]:
-    """No plan is followed."""
-    with pytest.MonkeyPatch.context() as patch:
+    """No plan is followed, neither here nor in the compiled part."""
+    with counting(PYTHON), pytest.MonkeyPatch.context() as patch:
         patch.setattr(Plans, "follow", lambda *_: False)
         yield
 
@@ -54,7 +55,9 @@ def test_random_programs_cannot_tell(seed: int, ring: int) -> None:
 
 @pytest.mark.parametrize("abi", ["3.2", "2.6.27"])
 def test_hostile_guests_cannot_tell(abi: str) -> None:
-    runs, others = HostileRuns(abi), HostileRuns(abi)
+    runs = HostileRuns(abi)
+    with the_long_way():
+        others = HostileRuns(abi)
     for seed in range(300, 315):
         it = attack(seed, abi)
         with the_long_way():
@@ -71,6 +74,7 @@ def test_a_boot_cannot_tell(kind: str) -> None:
 
 def test_most_deliveries_of_a_boot_follow_a_plan(monkeypatch: pytest.MonkeyPatch) -> None:
     counted = Counted(monkeypatch)
-    run_leg(leg_of("kestrel"))
+    with counting(PYTHON):
+        run_leg(leg_of("kestrel"))
     assert counted.asked > 500
     assert counted.followed > 0.8 * counted.asked

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.hostvm.bare_machine import BareMachine
+from tests.hostvm.ways import both_ways, counting
 from tests.properties.random_programs import Outcome, RandomRun, run
 
 TICKS = 1500
@@ -21,24 +22,30 @@ def _assert_equal(whole: Outcome, cut: Outcome) -> None:
     assert cut == whole
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@both_ways
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     seed=st.integers(0, 1 << 32),
     ring=st.sampled_from([1, 3]),
     widest=st.sampled_from([1, 2, 3, 7, 50, 400]),
 )
-def test_a_run_cut_at_random_equals_the_run_in_one_go(seed: int, ring: int, widest: int) -> None:
-    whole = run(seed, ring, TICKS, lambda: WHOLE)
-    r = Random(seed + widest)
-    _assert_equal(whole, run(seed, ring, TICKS, lambda: r.randint(1, widest)))
+def test_a_run_cut_at_random_equals_the_run_in_one_go(
+    way: str, seed: int, ring: int, widest: int
+) -> None:
+    with counting(way):
+        whole = run(seed, ring, TICKS, lambda: WHOLE)
+        r = Random(seed + widest)
+        _assert_equal(whole, run(seed, ring, TICKS, lambda: r.randint(1, widest)))
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@both_ways
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(seed=st.integers(0, 1 << 32), ring=st.sampled_from([1, 3]))
 def test_dropping_translations_and_changing_engines_on_the_way_changes_nothing(
-    seed: int, ring: int
+    way: str, seed: int, ring: int
 ) -> None:
-    whole = run(seed, ring, TICKS, lambda: WHOLE)
+    with counting(way):
+        whole = run(seed, ring, TICKS, lambda: WHOLE)
     r = Random(seed)
 
     def disturb(it: RandomRun) -> None:
@@ -52,7 +59,8 @@ def test_dropping_translations_and_changing_engines_on_the_way_changes_nothing(
             case 4 if r.random() < 0.3:
                 it.hand_over()
 
-    _assert_equal(whole, run(seed, ring, TICKS, lambda: r.randint(1, 300), disturb))
+    with counting(way):
+        _assert_equal(whole, run(seed, ring, TICKS, lambda: r.randint(1, 300), disturb))
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -63,6 +71,7 @@ def test_random_programs_reach_what_they_are_meant_to_test(seed: int) -> None:
     assert len(outcome.events) > 10
 
 
+@pytest.mark.usefixtures("each_way")
 @pytest.mark.parametrize("cut", [1, 2, 5, 1000])
 def test_a_store_into_its_own_block_is_counted_once(cut: int) -> None:
     # 1: movb $0x90,3f; inc %ebx; inc %edx; 3: nop; nop; cmp $5,%ebx; jne 1b; int $0x80
