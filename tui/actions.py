@@ -11,7 +11,7 @@ from tui.focus import beside
 from tui.keys import help_lines
 from tui.panes import PANES, Target
 from tui.selection import branch_target, event_kind
-from tui.values import SPACES
+from tui.values import CODE_VIEWS, SPACES
 
 if TYPE_CHECKING:
     from tui.app import Tui
@@ -209,6 +209,17 @@ def _space(tui: Tui, _: int) -> None:
     tui.see(space=spaces[(spaces.index(tui.wish.space) + 1) % len(spaces)])
 
 
+def _code_view(tui: Tui, _: int) -> None:
+    show_code_as(tui, CODE_VIEWS[(CODE_VIEWS.index(tui.wish.code_as) + 1) % len(CODE_VIEWS)])
+
+
+def show_code_as(tui: Tui, view: str) -> None:
+    """Show code as instructions, with the lines of the source, or the source."""
+    tui.unselect("code")
+    tui.see(code_as=view, code_at=None)
+    tui.say(f"code as {view}")
+
+
 def _timeline_zoom(factor: int) -> Action:
     """Make the span that the timeline shows shorter (factor < 0) or longer, around this moment."""
 
@@ -274,6 +285,7 @@ ACTIONS: Mapping[str, Action] = {
     "return": _return,
     "break": _break,
     "write": _write,
+    "code-view": _code_view,
     "guest": lambda tui, _: tui.move(lambda desk: desk.next_guest(), stays=True),
     "since": lambda tui, _: tui.mark_changes(),
     "down": _moving(1),
@@ -317,4 +329,4 @@ ACTIONS: Mapping[str, Action] = {
     "quit": _quit,
 }
 
-__all__ = ["ACTIONS", "Action", "show_screen"]
+__all__ = ["ACTIONS", "Action", "show_code_as", "show_screen"]

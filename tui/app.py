@@ -102,7 +102,7 @@ class Tui:
         if self._attachment is not None:
             self._attachment.begin(self)
         elif tick is not None:
-            self.move(lambda desk: desk.seek(tick), "going to where the last session was")
+            self.move(lambda desk: desk.seek(tick), "seeking")
 
     def quit(self) -> None:
         """Leave."""
@@ -239,9 +239,10 @@ class Tui:
         return compose(self.shot, self.layout, width, height, self.busy)
 
     def _fit_wish(self, width: int, height: int) -> None:
-        columns, rows = max(8, width - LABEL), max(24, height)
-        if (columns, rows) != (self.wish.columns, self.wish.rows):
-            self.see(columns=columns, rows=rows)
+        tasks = "tasks" in self.layout.arrangement.panes
+        wanted = max(8, width - LABEL), max(24, height), tasks
+        if wanted != (self.wish.columns, self.wish.rows, self.wish.tasks):
+            self.see(columns=wanted[0], rows=wanted[1], tasks=tasks)
 
     def last_line(self) -> StyleAndTextTuples:
         """The message."""

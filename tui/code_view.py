@@ -15,6 +15,7 @@ from collections.abc import Iterator
 
 from capstone import CS_ARCH_X86, CS_MODE_32, Cs
 
+from hostvm.memory_map import SWITCHER_BASE
 from hostvm.x86 import Eflags
 from replay.instructions import LONGEST, is_return
 from replay.look import CURRENT, Space
@@ -40,6 +41,8 @@ class CodeView:
         self._look = look
         self._symbols = symbols
         self._sources = sources
+        self.with_lines = False
+        """Whether the text of source lines is wanted too."""
 
     def name(self, address: int) -> str:
         """An address as symbol and offset, empty without symbol."""
@@ -103,7 +106,8 @@ class CodeView:
             at += size_known or 1
 
     def _line(self, address: int, raw: bytes, mnemonic: str, operands: str) -> Instruction:
-        name = self.name(address)
+        name, guest = self.name(address), self._look.guest.number
+        place = self._sources.place(address, guest) if address < SWITCHER_BASE else None
         target = _direct_target(mnemonic, operands)
         eip = self._look.eip
         taken = self._taken(mnemonic) if address == eip else None
@@ -114,9 +118,8 @@ class CodeView:
             code=bytes(raw),
             text=f"{mnemonic} {operands}".rstrip(),
             label=name if name and "+" not in name else "",
-            source=self._sources.at(address, self._look.guest.number)
-            if address < 0xFFC00000
-            else "",
+            source="" if place is None else str(place),
+            line=self._sources.text_at(address, guest) if self.with_lines and place else "",
             target=target,
             target_name="" if target is None else self.name(target),
             taken=taken,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from replay.locations import location_of
 from replay.moves import Unit
 from replay.stop_words import number_of, stop_of
-from tui.actions import ACTIONS, show_screen
+from tui.actions import ACTIONS, show_code_as, show_screen
 from tui.arrangement import SCREENS, exchanged
 from tui.desk import Desk, Refused
 from tui.events_view import filter_named
@@ -21,7 +21,7 @@ from tui.keys import help_lines
 from tui.panes import PANES
 from tui.text import Line
 from tui.theme import Theme
-from tui.values import SPACES
+from tui.values import CODE_VIEWS, SPACES
 
 if TYPE_CHECKING:
     from tui.app import Tui
@@ -180,6 +180,12 @@ def _space(tui: Tui, text: str) -> None:
     tui.see(space=text)
 
 
+def _code_view(tui: Tui, text: str) -> None:
+    if text not in CODE_VIEWS:
+        raise Refused(f"code as {', '.join(CODE_VIEWS)}")
+    show_code_as(tui, text)
+
+
 def _filter(tui: Tui, text: str) -> None:
     try:
         wanted = filter_named(text)
@@ -294,6 +300,7 @@ TABLE = (
     Command(("x",), "[/FMT] ADDR", "memory there; x/i: code", _examine, "symbol"),
     Command(("disassemble", "disas"), "ADDR", "code there", _disassemble, "symbol"),
     Command(("pagetables", "pt"), "ADDR", "the two walks of it", _tables, "symbol"),
+    Command(("code",), "asm | mixed | source", "how code is shown", _code_view, "code view"),
     Command(("space",), "NAME", "memory through it", _space, "space"),
     Command(("backtrace", "bt"), "", "callers", lambda tui, _: tui.focus_on("callers")),
     Command(("bookmark", "mark"), "NAME [NOTE]", "name this tick", _engine(_bookmark)),

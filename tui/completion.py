@@ -16,7 +16,7 @@ from tui.arrangement import SCREENS
 from tui.commands import BY_NAME
 from tui.panes import PANES
 from tui.theme import Theme
-from tui.values import SPACES
+from tui.values import CODE_VIEWS, SPACES
 
 _MOST = 200
 _DELIMITERS = " +-*/&|<>()[],"
@@ -27,6 +27,7 @@ _FIXED: Mapping[str, Sequence[str]] = {
     "screen": list(SCREENS),
     "pane": list(PANES),
     "space": list(SPACES),
+    "code view": list(CODE_VIEWS),
     "branch": ["leave", "save "],
     "theme": [theme.value for theme in Theme],
 }

@@ -240,8 +240,8 @@ class Engine:
         task = self._running
         label = clean(task.label)[:_LABEL] if task is not None and task.label else "running"
         shot = None
+        self._read_on()
         if task is not None and task.watched:
-            self._read_on()
             shot = self._desk.camera.take(self._wish, self._desk.points())
             heard = None if self._heard is None else self._heard()
             shot = shot if heard is None else replace(shot, console=heard)

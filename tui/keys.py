@@ -100,6 +100,7 @@ GROUPS = (
             Key("other-pane", ("p",), "another pane in this place"),
             Key("other-pane-back", ("P",), "the one before"),
             Key("space", ("v",), "memory: another address space"),
+            Key("code-view", ("d",), "code: instructions, with source lines, source"),
             Key("guest", ("a",), "show another guest; after the last: the one that runs"),
             Key("closer", ("K",), "timeline: closer to this moment"),
             Key("farther", ("J",), "timeline: farther away"),

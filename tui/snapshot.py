@@ -25,7 +25,8 @@ from tui.events_view import event_list, strips
 from tui.guest_view import GuestView
 from tui.memory_view import callers, memory, stack, trap_frames, walk
 from tui.source_lines import SourceLines
-from tui.values import Changed, Instruction, Point, Position, Snapshot, Wish
+from tui.tasks_view import tasks
+from tui.values import Changed, Instruction, Point, Position, Snapshot, SourceText, Wish
 
 CONSOLE = 16 << 10
 _NOIRQ_LONGEST = 256
@@ -66,6 +67,7 @@ class Camera:
         """The moment; changes are told against `before`."""
         timeline, look = self.timeline, self.look
         position = self._position()
+        self.code.with_lines = wish.code_as != "asm"
         lguest = look.guest.lguest
         rows = max(24, wish.rows)
         shot = Snapshot(
@@ -80,6 +82,7 @@ class Camera:
             noirq_code=self._noirq_code(),
             guest_eip=self._guest_eip(),
             code=self.code.around(look.eip if wish.code_at is None else wish.code_at, rows, rows),
+            source=self._source(look.eip if wish.code_at is None else wish.code_at, wish),
             memory=memory(timeline, look, wish.memory_at, wish.space, 16 * rows),
             stack=stack(look, 4 * rows),
             saved=self._guest.saved(),
@@ -102,6 +105,9 @@ class Camera:
             points=points,
             wish=wish,
         )
+        if wish.tasks:
+            found, missing = tasks(look, timeline.symbols)
+            shot = replace(shot, tasks=found, no_tasks=missing)
         changed = Changed() if before is None else compared(before, shot)
         return replace(shot, changed=replace(changed, since=since))
 
@@ -135,6 +141,23 @@ class Camera:
             runs=look.machine.current_guest.number,
             branch=self.branch,
             next_is=self._next_is(),
+        )
+
+    def _source(self, address: int, wish: Wish) -> SourceText:
+        """The part of the source around an address, if it is wished for and to be found."""
+        guest = self.look.guest.number
+        place = self.sources.place(address, guest) if wish.code_as == "source" else None
+        if place is None:
+            return SourceText()
+        lines = self.sources.files.lines(place.path)
+        first = max(0, place.line - 1 - wish.rows)
+        known = self.sources.addresses(place.path, guest)
+        part = lines[first : place.line + wish.rows]
+        return SourceText(
+            place.path,
+            first + 1,
+            tuple((text, known.get(first + 1 + at)) for at, text in enumerate(part)),
+            place.line,
         )
 
     def _guest_eip(self) -> int:

@@ -17,6 +17,7 @@ from replay.histories import Sheet
 from replay.look import CURRENT, GuestSpace, Space, World
 
 EVERY_KIND = frozenset(Kind) - {Kind.STATE_DIGEST, Kind.DIRECT_TRAPS}
+CODE_VIEWS = ("asm", "mixed", "source")
 SPACES = ("current", "guest", "physical", "machine")
 
 
@@ -40,12 +41,14 @@ class Wish:
     """
 
     code_at: int | None = None
+    code_as: str = "asm"
     memory_at: str = "esp"
     space: str = "current"
     table_at: str = "eip"
     events_at: int | None = None
     events: Filter = EVERYTHING
     span: tuple[int, int] | None = None
+    tasks: bool = False
     columns: int = 80
     rows: int = 60
 
@@ -113,16 +116,30 @@ class Irq:
 
 @dataclass(frozen=True, slots=True)
 class Instruction:
-    """One line of disassembly. `label`: a symbol begins here. `taken`: whether a branch at the cursor will be taken."""
+    """One line of disassembly. `label`: a symbol begins here. `taken`: whether a branch at the cursor will be taken.
+
+    `source` is file and line, `line` the text of that line, if it is wished for and to be found.
+    """
 
     address: int
     code: bytes
     text: str
     label: str = ""
     source: str = ""
+    line: str = ""
     target: int | None = None
     target_name: str = ""
     taken: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SourceText:
+    """A part of a source file: from line `first` on, with the address of what came of each line. `here`: the line."""
+
+    path: str = ""
+    first: int = 1
+    lines: tuple[tuple[str, int | None], ...] = ()
+    here: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +263,18 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True)
+class TaskRow:
+    """A process of a Linux Guest."""
+
+    address: int
+    pid: int | None
+    name: str
+    state: str
+    stack: int
+    current: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Changed:
     """What differs from the moment before, or from the mark: names of registers and words, vectors, addresses."""
 
@@ -274,6 +303,7 @@ class Snapshot:
     noirq_code: tuple[Instruction, ...] = ()
     guest_eip: int = 0
     code: tuple[Instruction, ...] = ()
+    source: SourceText = SourceText()
     memory: Bytes = Bytes()
     stack: Bytes = Bytes()
     saved: tuple[Word, ...] = ()
@@ -288,6 +318,8 @@ class Snapshot:
     bookmarks: tuple[Bookmark, ...] = ()
     points: tuple[Point, ...] = ()
     sheets: tuple[Sheet, ...] = ()
+    tasks: tuple[TaskRow, ...] = ()
+    no_tasks: str = ""
     changed: Changed = Changed()
     wish: Wish = field(default_factory=Wish)
 
@@ -298,6 +330,7 @@ class Snapshot:
 
 
 __all__ = [
+    "CODE_VIEWS",
     "EVERYTHING",
     "EVERY_KIND",
     "SPACES",
@@ -316,7 +349,9 @@ __all__ = [
     "Position",
     "Slot",
     "Snapshot",
+    "SourceText",
     "Strips",
+    "TaskRow",
     "TrapFrame",
     "Wish",
     "Word",

@@ -34,7 +34,7 @@ def moment() -> Snapshot:
             camera.index.grow()
         camera.sources.read()
         timeline.seek(fatal() - 1)
-        wish = Wish(columns=67, rows=40)
+        wish = Wish(columns=67, rows=40, tasks=True)
         before = camera.take(wish)
         timeline.step(replay.Unit.TICK)
         return camera.take(wish, (), before)

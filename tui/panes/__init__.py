@@ -13,6 +13,7 @@ from tui.panes import (
     memory,
     registers,
     tables,
+    tasks,
     timeline,
 )
 from tui.panes.pane import Pane, Target, View
@@ -34,6 +35,7 @@ PANES: dict[str, Pane] = {
         guest.RING,
         guest.SAVED,
         callers.PANE,
+        tasks.PANE,
     )
 }
 

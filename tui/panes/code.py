@@ -1,4 +1,4 @@
-"""Disassembly: symbols, source lines, breakpoints, where this is, and which way a branch will go."""
+"""Disassembly: symbols, source lines, breakpoints, where this is, and which way a branch will go; or the source."""
 
 from __future__ import annotations
 
@@ -11,16 +11,52 @@ from tui.values import Instruction, Snapshot
 
 
 def _title(shot: Snapshot) -> str:
-    symbol = clean(shot.code_symbol)
-    return f"Code {symbol or f'{shot.eip:08x}'}"
+    symbol = clean(shot.code_symbol) or f"{shot.eip:08x}"
+    if shot.source.lines:
+        return f"Source {clean(shot.source.path)}, {symbol}"
+    missing = ", no source here" if shot.wish.code_as == "source" else ""
+    return f"Code {symbol}{missing}"
 
 
 def _keys(shot: Snapshot) -> Sequence[int]:
+    if shot.source.lines:
+        return [address for _, address in shot.source.lines if address is not None]
     return [each.address for each in shot.code]
 
 
+def _here(shot: Snapshot) -> int:
+    if not shot.source.lines:
+        return shot.eip
+    _, address = shot.source.lines[shot.source.here - shot.source.first]
+    return shot.eip if address is None else address
+
+
+def _draw_source(shot: Snapshot, width: int, height: int, view: View) -> list[Line]:
+    """A line of the file a line; those that code came of have their address."""
+    points = {point.address for point in shot.points if point.address is not None}
+    rows: list[Line] = []
+    places: dict[int, int] = {}
+    for number, (text, address) in enumerate(shot.source.lines, shot.source.first):
+        if address is not None:
+            places[address] = len(rows)
+        is_here = number == shot.source.here
+        rows.append(
+            (
+                ("class:point", view.glyphs.bullet if address in points else " "),
+                ("class:here", view.glyphs.arrow if is_here else " "),
+                ("class:address", f"{number:>5} "),
+                ("class:here" if is_here else "", clean(text)),
+            )
+        )
+    selected = PANE.selected(shot, view.cursor)
+    at = places.get(selected, shot.source.here - shot.source.first) if selected else None
+    return listing(rows, at, width, height, view)
+
+
 def draw(shot: Snapshot, width: int, height: int, view: View) -> list[Line]:
-    """One instruction a line, a line of its own for each symbol."""
+    """One instruction a line, a line of its own for each symbol, and for each line of the source if wished for."""
+    if shot.source.lines:
+        return _draw_source(shot, width, height, view)
     if not shot.code:
         return note("not mapped here", width, height)
     rows: list[Line] = []
@@ -30,9 +66,12 @@ def draw(shot: Snapshot, width: int, height: int, view: View) -> list[Line]:
     for each in shot.code:
         if each.label:
             rows.append((("class:symbol", f"    {clean(each.label)}:"),))
-        places[each.address] = len(rows)
         source = each.source if each.source != last_source else ""
         last_source = each.source
+        if source and each.line:
+            rows.append((("class:source", f"    {clean(source)}  {clean(each.line)}"),))
+            source = ""
+        places[each.address] = len(rows)
         rows.append(_line(each, shot, points, source, width, view))
     selected = PANE.selected(shot, view.cursor)
     at = None if index_in(_keys(shot), selected) is None else places[selected or 0]
@@ -75,6 +114,12 @@ def _towards(each: Instruction, view: View) -> list[Fragment]:
     return found
 
 
+def _texts(shot: Snapshot) -> Sequence[str]:
+    if shot.source.lines:
+        return [text for text, address in shot.source.lines if address is not None]
+    return [f"{i.label} {i.address:08x} {i.text} {i.target_name} {i.line}" for i in shot.code]
+
+
 def _target(shot: Snapshot, key: int) -> Target:
     first = next((each.code[0] for each in shot.code if each.address == key and each.code), None)
     return Target(
@@ -92,8 +137,8 @@ PANE = Pane(
     _title,
     draw,
     _keys,
-    lambda shot: shot.eip,
-    lambda shot: [f"{i.label} {i.address:08x} {i.text} {i.target_name}" for i in shot.code],
+    _here,
+    _texts,
     _target,
 )
 
