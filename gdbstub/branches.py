@@ -129,6 +129,8 @@ class Branches:
     def arrange(self) -> None:
         """Let there be a scene for each history, and points in force in the last one."""
         old, timelines = self.top, self.histories.timelines
+        for timeline in timelines[1:]:
+            timeline.symbols = timelines[0].symbols
         kept = [s for s, t in zip(self._scenes, timelines, strict=False) if s.timeline is t]
         self._scenes = [*kept, *(self._opened(t) for t in timelines[len(kept) :])]
         if self.top is not old:

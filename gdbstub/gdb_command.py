@@ -40,6 +40,20 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Share the position at a unix socket of this name: `lgreplay tui --attach` follows it, and leads.",
 )
+@click.option(
+    "--symbols",
+    "kernels",
+    multiple=True,
+    metavar="[GUEST=]FILE",
+    help="Take the symbols of a Guest's kernel from this vmlinux; of guest 0 if none is named.",
+)
+@click.option(
+    "--user-symbols",
+    "users",
+    multiple=True,
+    metavar="NAME=FILE",
+    help="Take the symbols of the program that runs in tasks of this name from an ELF file.",
+)
 @click.option("--salvage", is_flag=True, help="Take a damaged trace up to the damage.")
 @click.pass_context
 def gdb(
@@ -52,12 +66,15 @@ def gdb(
     launch: bool,
     program: str,
     shared: Path | None,
+    kernels: tuple[str, ...],
+    users: tuple[str, ...],
     salvage: bool,
 ) -> None:
     """Debug TRACE with gdb, forwards and backwards.
 
     Serves one debugger after the other on this computer's own address, until ^C. In gdb: `target remote :PORT`.
     """
+    from gdbstub.given_programs import read_given
     from gdbstub.serving import launch_gdb, serve_at, serve_stdio
     from gdbstub.timeline_target import TimelineTarget
 
@@ -71,6 +88,8 @@ def gdb(
             target = _live(ctx, words, stack, make, typing=not (stdio or launch))
         else:
             target = make(stack.enter_context(_trace(words, salvage=salvage)))
+        if kernels or users:
+            target.give(read_given(kernels, users, target.timeline.reader))
         if stdio:
             serve_stdio(target)
         elif launch:

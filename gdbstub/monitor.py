@@ -20,7 +20,8 @@ from gdbstub.linux import LINUX
 from gdbstub.words import Command, Talk
 
 ANNOUNCE = "--announce"
-# Changes what all others work on, so it is carried out elsewhere (branches.py).
+# Carried out elsewhere: one belongs to the trace (programs.py), one changes what all others work on (branches.py).
+_PROGRAMS = ("programs [here]", "files with symbols; the one of the program that runs")
 _BRANCH = ("branch [leave | save FILE]", "what writing has opened: list, go back, keep as a trace")
 COMMANDS: Mapping[str, Command] = MappingProxyType({**GOING, **ASKING, **LINUX})
 
@@ -48,7 +49,7 @@ def carry_out(talk: Talk, text: str) -> str:
 
 def _help() -> str:
     lines = [(f"{name} {c.usage}".rstrip(), c.summary) for name, c in COMMANDS.items()]
-    lines.append(_BRANCH)
+    lines += [_PROGRAMS, _BRANCH]
     width = max(len(head) for head, _ in lines)
     return "".join(f"{head:<{width}}  {summary}\n" for head, summary in lines)
 

@@ -21,6 +21,7 @@ from gdbstub.branches import Branches
 from gdbstub.commands import Point, PointKind
 from gdbstub.contexts import HOST_THREAD, guest_of
 from gdbstub.description import memory_map, target_description, thread_list
+from gdbstub.given_programs import Given
 from gdbstub.linux import current_task
 from gdbstub.monitor import ANNOUNCE, carry_out
 from gdbstub.programs import Programs
@@ -155,10 +156,24 @@ class TimelineTarget:
             state += f", task {task}"
         return state
 
+    def give(self, given: Given) -> None:
+        """Take symbols that the trace does not have."""
+        timeline = self._branches.histories.timelines[0]
+        kernels = {guest: kernel.symbols for guest, kernel in given.kernels.items()}
+        timeline.symbols = timeline.symbols.with_kernels(kernels)
+        self._programs = Programs(timeline.reader, given)
+
     def monitor(self, text: str) -> str:
         """Carry out a command in words."""
         self._begin()
         words = text.split()
+        match words:
+            case ["programs"]:
+                return self._programs.listing()
+            case ["programs", "here"]:
+                timeline = self.timeline
+                task = current_task(timeline, timeline.look.guest.number)
+                return f"{self._programs.of_task(task)}\n"
         if words[:1] != ["branch"]:
             return carry_out(self._scene.talk, text)
         said = self._branches.carry_out([word for word in words[1:] if word != ANNOUNCE])

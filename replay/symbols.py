@@ -5,6 +5,8 @@ A kernel that is not an ELF file, or a stripped one, simply has none. Read next:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass
 
 from hostvm.elf_image import SymbolTable, parse_elf
@@ -37,6 +39,12 @@ class Symbols:
             self._switcher.address_of("start_switcher_text") or 0
         )
         self._host = shipped_image("host.elf").symbols
+
+    def with_kernels(self, kernels: Mapping[int, SymbolTable]) -> Symbols:
+        """The same with other symbols for the kernels of some Guests."""
+        other = copy(self)
+        other.kernels = tuple(kernels.get(n, table) for n, table in enumerate(self.kernels))
+        return other
 
     def address_of(self, name: str, guest: int = 0) -> int | None:
         """Linear address of a symbol: of the Guest's kernel, else of the Switcher, else of the Host's loop."""

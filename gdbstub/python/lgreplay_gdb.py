@@ -9,6 +9,7 @@ This file runs in gdb's Python, so it imports nothing else of lgreplay. docs/gdb
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,21 +17,22 @@ import gdb
 
 _SOURCES = Path(__file__).resolve().parents[2] / "hostvm" / "guest"
 _LOCATIONS = frozenset(("idt", "gdt", "real-idt", "pending", "gpte", "spte", "field"))
+_PROGRESS = re.compile(r"at tick [\d,]+ of [\d,]+$")
 _QUIET = "suppress-cli-notifications"
 
 
 def ask(words: str) -> str:
     """What the stub says to a command."""
-    text = gdb.execute("monitor " + words, to_string=True)
-    return str(text)
+    text = str(gdb.execute("monitor " + words, to_string=True))
+    # How far a long way has got comes with the rest, when it is of no use any more.
+    return "".join(line for line in text.splitlines(keepends=True) if not _PROGRESS.match(line))
 
 
 def go(words: str) -> None:
     """Have the stub go somewhere, and gdb with it."""
     name, _, rest = words.partition(" ")
     said = ask(name + " --announce " + rest)
-    # What a long way reported of its progress stands before the arrival.
-    if not any(line.startswith("tick ") for line in said.splitlines()):
+    if not said.startswith("tick "):
         raise gdb.GdbError(said.strip())
     was_quiet = gdb.parameter(_QUIET)
     gdb.execute(f"set {_QUIET} on")
@@ -124,6 +126,55 @@ class Checkpoint(gdb.Command):
     def invoke(self, argument: str, from_tty: bool) -> None:
         """Called by gdb."""
         gdb.write(ask("checkpoint " + quoted(argument)))
+
+
+class GuestSymbols(gdb.Command):
+    """guest-symbols [N] [ramdisk]: let the kernel of Guest N be what names and source lines come from.
+
+    With `ramdisk`, the program that the Guest was given as one. The breakpoints' places are found again by name.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("guest-symbols", gdb.COMMAND_FILES)
+
+    def invoke(self, argument: str, from_tty: bool) -> None:
+        """Called by gdb."""
+        words = argument.split()
+        kind = "ramdisk" if words[-1:] == ["ramdisk"] else "kernel"
+        number = words[0] if words and words[0] != "ramdisk" else "0"
+        files = dict(line.partition(": ")[::2] for line in ask("programs").splitlines())
+        file = files.get(f"{kind} of guest {number}", "")
+        if not file.startswith("/"):
+            raise gdb.GdbError(f"the trace has no {kind} of a guest {number} with symbols")
+        gdb.execute("symbol-file target:" + file)
+
+
+class ProgramSymbols:
+    """The symbols of the program that runs in the Guest, where they were given: others at its addresses are not."""
+
+    def __init__(self) -> None:
+        self._loaded = ""
+
+    def at_stop(self, _: object) -> None:
+        """Called by gdb at each stop; no more if no programs were given."""
+        try:
+            if "\nprogram " not in ask("programs"):
+                gdb.events.stop.disconnect(self.at_stop)
+                return
+            here = ask("programs here").strip()
+        except gdb.error:
+            return
+        if here != self._loaded:
+            self._forget()
+            if here:
+                gdb.execute(f"add-symbol-file target:{here}", to_string=True)
+            self._loaded = here
+
+    def _forget(self) -> None:
+        for objfile in gdb.objfiles():
+            if self._loaded and (objfile.filename or "").endswith(self._loaded):
+                with suppress(gdb.error):
+                    gdb.execute(f"remove-symbol-file {objfile.filename}", to_string=True)
 
 
 class TickFunction(gdb.Function):
@@ -281,6 +332,8 @@ def install() -> None:
     Checkpoint()
     TickFunction()
     CurrentFunction()
+    GuestSymbols()
+    gdb.events.stop.connect(ProgramSymbols().at_stop)
     for command in ("stepi", "reverse-stepi"):
         gdb.execute(_SCOPES.format(command=command), to_string=True)
     gdb.events.inferior_call.connect(called)

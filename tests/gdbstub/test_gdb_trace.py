@@ -267,3 +267,15 @@ def test_over_a_pipe_with_nothing_but_the_trace(gdb: Gdb, path: Path, tmp_path: 
         cwd=tmp_path,
     )
     assert values(lines) == ["1", "0"]
+
+
+def test_a_long_way_that_says_how_far_it_is_still_arrives(gdb: Gdb, address: str) -> None:
+    slow = "'at tick 1 of 2\\n' + real(c, **k) if c.startswith('monitor seek') else real(c, **k)"
+    lines = said(
+        gdb,
+        address,
+        *("python real = gdb.execute", f"python gdb.execute = lambda c, **k: {slow}"),
+        *("seek 70%", "python gdb.execute = real", "p $tick > 1000", "p $pc == 0"),
+    )
+    assert not any(line.startswith("at tick") for line in lines)
+    assert values(lines) == ["1", "0"]
