@@ -35,6 +35,11 @@ class Outstanding:
             return None
         return min(due for due, _ in self._requests.values())
 
+    def first(self) -> Request | None:
+        """The request whose answer is due first, if there is one."""
+        due = min(self._requests, key=lambda key: (self._requests[key][0], key), default=None)
+        return None if due is None else self._requests[due][1]
+
     def take(self, guest: int, irq: int) -> Request | None:
         """Pass out the request that this interrupt of a Guest will answer, if there is one."""
         key = next((key for key in self._requests if (key[0], key[2]) == (guest, irq)), None)

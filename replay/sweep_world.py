@@ -97,6 +97,7 @@ class Course:
     background: Background = Background.SEEDED
     holds: bool = False
     choices: tuple[int, ...] = ()
+    host_hz: int = HOST_HZ
 
 
 class PlacedWorld(VirtualWorld):
@@ -119,7 +120,7 @@ class PlacedWorld(VirtualWorld):
         super().__init__(
             course.seed,
             latency=VIRTUAL_LATENCY_NS if lively else 0,
-            host_hz=HOST_HZ if lively else 0,
+            host_hz=course.host_hz if lively else 0,
             disks=disks,
             since=since,
             ports=ports,
@@ -147,7 +148,7 @@ class PlacedWorld(VirtualWorld):
 
     @property
     def _quiet(self) -> bool:
-        return not self._idle and (self._silent or (self._holds and bool(self._placed)))
+        return not self._idle and (self._silent or self._holds)
 
     def _is_up(self, tick: int) -> bool:
         return bool(self._placed) and self._placed[0].tick <= tick
@@ -181,6 +182,7 @@ class PlacedWorld(VirtualWorld):
 
     def _hand_over(self, tick: int) -> None:
         placed = self._placed.popleft()
+        self._holds = self._holds and bool(self._placed)
         if placed.bare:
             return
         if placed.irq != TIMER_IRQ:

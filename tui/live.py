@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from replay.commands.live_recording import live_recording
-from replay.commands.plan import Plan, Wish
+from replay.commands.plan import COMPUTED, Plan, Wish
 from replay.live import LiveTimeline
 from replay.worlds import HostWorld
 from tui.snapshot import CONSOLE
@@ -93,7 +93,7 @@ def recorded(wish: Wish, arguments: Sequence[str]) -> Iterator[Live]:
 
 
 def _refusal(wish: Wish, plan: Plan) -> str:
-    if wish.clock == "virtual":
+    if wish.clock in COMPUTED:
         return "somebody who types needs the host's clock (--clock host), not a virtual one"
     if plan.typed is None:
         return f"a guest of lguest {plan.config.guests[0].abi} has no console to type at"

@@ -52,8 +52,31 @@ def _made(what: str) -> Callable[[_Command], _Command]:
 
 new_trace = _made("The trace to be made.")
 new_page = _made("The page to be made.")
+DRAWN = -1
+_LARGEST_SEED = (1 << 64) - 1
+
+
+def _chaos(text: str) -> int:
+    """The seed of `--chaos=SEED`; DRAWN if there is none."""
+    if not text:
+        return DRAWN
+    if not (text.isascii() and text.isdecimal() and int(text) <= _LARGEST_SEED):
+        raise ValueError(f"{text!r} is not a seed: --chaos=SEED wants a number")
+    return int(text)
+
+
+as_chaos = _parsed_by(_chaos)
 as_count = _parsed_by(parse_count)
 as_memory = _parsed_by(parse_memory)
 as_keep = _parsed_by(parse_keep)
 
-__all__ = ["as_corrected", "as_count", "as_keep", "as_memory", "new_page", "new_trace"]
+__all__ = [
+    "DRAWN",
+    "as_chaos",
+    "as_corrected",
+    "as_count",
+    "as_keep",
+    "as_memory",
+    "new_page",
+    "new_trace",
+]

@@ -25,6 +25,7 @@ from hostvm.launcher import DEFAULT_MEMORY, GuestConfig
 from hostvm.machine import MachineConfig
 from hostvm.quirks import quirks_without
 from replay.catalogue import SHIPPED, find_kernel, read_kernel
+from replay.chaos import ChaosWorld
 from replay.commands.init_program import read_program, words_for
 from replay.device_answers import Disks
 from replay.ethernet import Peer, ports_of
@@ -32,6 +33,8 @@ from replay.keep import Keep
 from replay.trace_file import incomplete_path
 from replay.worlds import HOST_HZ, Console, HostWorld, VirtualWorld
 
+CHAOS = "chaos"
+COMPUTED = ("virtual", CHAOS)
 INIT_GUESTS = tuple(name for name in SHIPPED if name.startswith("kestrel"))
 
 
@@ -137,7 +140,7 @@ def _check_net(wish: Wish, guests: tuple[GuestConfig, ...]) -> None:
     old = next((g for g in guests if generation(g.abi).device_page is without), None)
     if old is not None:
         raise ConfigurationError(f"--net: a guest of lguest {old.abi} has no virtio network")
-    if wish.peer is not None and wish.clock == "virtual":
+    if wish.peer is not None and wish.clock in COMPUTED:
         raise ConfigurationError(
             "--net-peer: another program needs the host's clock, not a virtual one"
         )
@@ -146,7 +149,7 @@ def _check_net(wish: Wish, guests: tuple[GuestConfig, ...]) -> None:
 def _check_interactive(wish: Wish, guest: GuestConfig, typed: tuple[int, int] | None) -> None:
     if typed is None:
         raise ConfigurationError(f"-i: a guest of lguest {guest.abi} has no console to type at")
-    if wish.clock == "virtual":
+    if wish.clock in COMPUTED:
         raise ConfigurationError("-i: somebody who types needs the host's clock, not a virtual one")
 
 
@@ -193,16 +196,15 @@ def make_world(
     wish: Wish, seed: int, plan: Plan, keys: int | None, passed: Callable[[bytes], bytes] = bytes
 ) -> HostWorld | VirtualWorld:
     """The World asked for; `keys` is a descriptor at which somebody types, and the Guest gets what `passed` leaves."""
-    if wish.clock == "virtual":
-        return VirtualWorld(
-            seed, disks=plan.disks, host_hz=wish.host_hz, ports=ports_of(plan.config.guests)
-        )
+    ports = ports_of(plan.config.guests)
+    if wish.clock in COMPUTED:
+        world = ChaosWorld if wish.clock == CHAOS else VirtualWorld
+        return world(seed, disks=plan.disks, host_hz=wish.host_hz, ports=ports)
     console = None
     if keys is not None and plan.typed is not None:
         device, irq = plan.typed
         console = Console(keys, 0, device, irq, passed)
     peer = None if wish.peer is None else _connect(wish.peer)
-    ports = ports_of(plan.config.guests)
     return HostWorld(seed, console, plan.disks, wish.host_hz, ports, peer)
 
 
@@ -225,6 +227,8 @@ def choose_seed(wish: Wish) -> int:
 
 
 __all__ = [
+    "CHAOS",
+    "COMPUTED",
     "INIT_GUESTS",
     "Plan",
     "Wish",

@@ -6,10 +6,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from replay.commands.options import as_corrected, as_count, as_keep, as_memory
+from replay.commands.options import (
+    DRAWN,
+    as_chaos,
+    as_corrected,
+    as_count,
+    as_keep,
+    as_memory,
+)
 
 if TYPE_CHECKING:
     from replay.commands.plan import Wish
+    from replay.commands.tries import Tries
 
 
 @click.command
@@ -106,6 +114,19 @@ if TYPE_CHECKING:
     metavar="NAME=correct",
     help="Correct one of lguest's bugs (docs/commands.md has the list); may be repeated.",
 )
+@click.option(
+    "--chaos",
+    metavar="[=SEED]",
+    is_flag=False,
+    flag_value="",
+    callback=as_chaos,
+    help="A computed World whose interrupts come when they are least expected.",
+)
+@click.option("--tries", type=click.IntRange(1), help="Record so many times, with other seeds.")
+@click.option(
+    "--until-failure", is_flag=True, help="With --tries: end with the first that fails; keep that."
+)
+@click.option("--panic", metavar="REGEX", help="With --tries: it fails when the guest prints this.")
 @click.option("--quiet", is_flag=True, help="Do not show the guest's console.")
 @click.argument("arguments", nargs=-1)
 @click.pass_context
@@ -118,14 +139,43 @@ def record(ctx: click.Context, /, **_: object) -> None:
     """
     from replay.commands.recorder import run
 
+    if ctx.params["tries"] is not None:
+        from replay.commands.tries import run_tries
+
+        run_tries(tries_of(ctx), ctx.find_root().obj or ())
+        return
     run(wish_of(ctx), ctx.find_root().obj or ())
+
+
+def tries_of(ctx: click.Context) -> Tries:
+    """What the options of `record` ask for where there are several tries."""
+    from replay.commands.tries import Tries
+
+    options = ctx.params
+    if not options["until_failure"]:
+        raise click.UsageError("--tries wants --until-failure: only a trace that fails is kept")
+    for name in ("interactive", "keep_last"):
+        if options[name]:
+            raise click.UsageError(f"--tries and --{name.replace('_', '-')} do not go together")
+    chaos = options["chaos"]
+    seed = options["seed"] if chaos in (None, DRAWN) else chaos
+    usual = (*options["guests"], *options["kernels"], options["init"] or "hello")[0]
+    return Tries(
+        options["tries"], seed or 0, chaos is not None, options["output"], usual, options["panic"]
+    )
 
 
 def wish_of(ctx: click.Context) -> Wish:
     """What the options of `record` in a context ask for."""
-    from replay.commands.plan import Wish
+    from replay.commands.plan import CHAOS, Wish
 
     options = dict(ctx.params)
+    if [options.pop(name) for name in ("tries", "until_failure", "panic")] != [None, False, None]:
+        raise click.UsageError("--until-failure and --panic go with --tries")
+    chaos = options.pop("chaos")
+    if chaos is not None:
+        options["clock"] = CHAOS
+        options["seed"] = options["seed"] if chaos == DRAWN else chaos
     usual = () if options["kernels"] else ("kestrel" if options["init"] else "hello",)
     options["guests"] = options["guests"] or usual
     options["reboot"] = not options.pop("no_reboot")
