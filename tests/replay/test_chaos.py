@@ -54,18 +54,17 @@ def test_a_trace_of_chaos_replays(tmp_path: Path) -> None:
         assert list(Session(reader).verify())
 
 
-def test_interrupts_come_closer_together_and_farther_apart_than_otherwise(tmp_path: Path) -> None:
+def test_interrupts_come_closer_together_than_otherwise_or_seldom(tmp_path: Path) -> None:
     plain = ticks_of_interrupts(recorded(tmp_path / "plain.lgt", "--clock", "virtual"))
-    chaos: list[int] = []
+    usual = [later - earlier for earlier, later in pairwise(plain)]
+    counts: list[int] = []
     gaps: list[int] = []
     for seed in range(4):
         found = ticks_of_interrupts(recorded(tmp_path / f"{seed}.lgt", f"--chaos={seed}"))
         gaps += [later - earlier for earlier, later in pairwise(found)]
-        chaos += found
-    usual = [later - earlier for earlier, later in pairwise(plain)]
+        counts.append(len(found))
     assert min(gaps) < min(usual) // 4
-    assert max(gaps) > max(usual)
-    assert len(chaos) > 4 * len(plain)
+    assert min(counts) < len(plain) < max(counts)
 
 
 def test_without_a_seed_one_is_drawn(tmp_path: Path) -> None:
