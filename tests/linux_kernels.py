@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 
+from hostvm.abi import Abi, Call, DevicePage, generation
+from replay.catalogue import read_kernel
+
 VARIABLE = "LGREPLAY_LINUX_DIR"
 NOT_SET = (
     f"{VARIABLE} is not set: no real Linux kernel was tried (docs/linux.md says how to build one)"
@@ -64,6 +67,21 @@ class LinuxBoot:
     disk: Path | None
     append: str
     memory: int
+
+    @property
+    def abi(self) -> Abi:
+        """The generation of lguest that the kernel is found to be of."""
+        return generation(read_kernel(self.kernel).abi)
+
+    @property
+    def has_virtio(self) -> bool:
+        """Whether its devices are not those of 2.6.23, which had no random numbers."""
+        return self.abi.device_page is not DevicePage.LGUEST_BUS
+
+    @property
+    def can_restart(self) -> bool:
+        """Whether there is a hypercall for it; before, a Guest tried what restarts a PC, for ages and in vain."""
+        return Call.SHUTDOWN in self.abi.hypercalls.values()
 
     @property
     def command_line(self) -> str:
