@@ -22,7 +22,7 @@ from tui.attached import Attachment
 from tui.guarded import guarded_terminal
 from tui.live import Typing, recorded
 from tui.state import Kept, load, place_for, save
-from tui.theme import theme_for
+from tui.theme import knows_blocks, theme_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +65,8 @@ def show_recording(wish: Wish, arguments: Sequence[str], options: Options) -> No
 def _check_terminal() -> None:
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise click.UsageError("the full screen needs a terminal; lgreplay events lists a trace")
+    if os.environ.get("TERM") == "dumb":
+        raise click.UsageError("TERM=dumb: that terminal has no place for a full screen")
 
 
 def _show(
@@ -78,7 +80,8 @@ def _show(
     screen = Tui(
         timeline,
         theme=theme_for(options.theme, os.environ),
-        ascii_only=options.ascii_only or not _knows_blocks(),
+        ascii_only=options.ascii_only
+        or not knows_blocks(os.environ, locale.getpreferredencoding(False)),
         kept=kept,
         attachment=attachment,
         typing=typing,
@@ -102,10 +105,6 @@ def _begin(timeline: Timeline, where: str | None, kept: Kept) -> Kept:
         return replace(kept, tick=tick_of(timeline, where))
     except BadPlace as error:
         raise click.UsageError(str(error)) from error
-
-
-def _knows_blocks() -> bool:
-    return "utf" in (locale.getpreferredencoding(False) or "").lower()
 
 
 __all__ = ["Options", "show_recording", "show_trace"]

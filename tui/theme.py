@@ -62,13 +62,20 @@ def style_of(theme: Theme) -> Style:
 
 
 def theme_for(wanted: str | None, environment: Mapping[str, str]) -> Theme:
-    """The theme asked for; else none if NO_COLOR is set, else what COLORFGBG says of the ground, else dark."""
+    """The theme asked for; else none with NO_COLOR and on a VT; else what COLORFGBG says of the ground, else dark."""
     if wanted:
         return Theme(wanted)
-    if environment.get("NO_COLOR"):
+    if environment.get("NO_COLOR") or environment.get("TERM", "").startswith("vt"):
         return Theme.NONE
     ground = environment.get("COLORFGBG", "").rpartition(";")[2]
     return Theme.LIGHT if ground in ("7", "15") else Theme.DARK
+
+
+def knows_blocks(environment: Mapping[str, str], encoding: str) -> bool:
+    """Whether more than ASCII may be drawn. Python takes the locale C for one of UTF-8; whoever says C means ASCII."""
+    names = (environment.get(name) for name in ("LC_ALL", "LC_CTYPE", "LANG"))
+    said = next((name for name in names if name), "")
+    return said not in ("C", "POSIX") and "utf" in encoding.lower()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,4 +96,4 @@ class Glyphs:
 UNICODE = Glyphs()
 ASCII = Glyphs("-", "|", ">", "^", "v", " .:-=+*%#", "m", "^", "o")
 
-__all__ = ["ASCII", "STYLES", "UNICODE", "Glyphs", "Theme", "style_of", "theme_for"]
+__all__ = ["ASCII", "STYLES", "UNICODE", "Glyphs", "Theme", "knows_blocks", "style_of", "theme_for"]

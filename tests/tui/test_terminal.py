@@ -8,8 +8,9 @@ import signal
 import sys
 import termios
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pexpect
 import pyte
@@ -33,6 +34,7 @@ class Terminal:
         rows: int = 30,
         columns: int = 100,
         trace: tuple[str, ...] = (str(RACE),),
+        settings: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.screen = pyte.Screen(columns, rows)
         self._stream = pyte.ByteStream(self.screen)
@@ -43,6 +45,7 @@ class Terminal:
             "PYTHONPATH": str(ROOT),
             "XDG_STATE_HOME": str(home),
             "LC_ALL": "C.UTF-8",
+            **settings,
         }
         self.child = pexpect.spawn(
             sys.executable,
@@ -208,6 +211,35 @@ def test_a_session_is_kept_and_can_be_forgotten(tmp_path: Path) -> None:
     third.sees(f"tick {last() // 2:,}")
     third.send("q")
     assert third.ended() == 0
+
+
+def test_a_terminal_of_the_locale_c_gets_ascii_and_a_vt_no_colours(tmp_path: Path) -> None:
+    terminal = Terminal(tmp_path, settings={"LC_ALL": "C", "TERM": "vt100"})
+    terminal.sees("tick 0/")
+    terminal.send("\x1bOQ$")
+    terminal.sees(f"tick {last():,}")
+    terminal.send("q")
+    assert terminal.ended() == 0
+    assert terminal.raw.isascii()
+    styles = re.findall(rb"\x1b\[([0-9;]*)m", terminal.raw)
+    assert not any(part[:1] in b"34" and len(part) == 2 for s in styles for part in s.split(b";"))
+
+
+def test_a_dumb_terminal_is_refused_in_one_line(tmp_path: Path) -> None:
+    terminal = Terminal(tmp_path, settings={"TERM": "dumb"})
+    assert terminal.ended() == 2
+    assert b"TERM=dumb" in terminal.raw
+    assert terminal.raw.count(b"\n") == 1
+
+
+def test_what_is_pasted_is_text_in_the_command_line_and_nothing_elsewhere(tmp_path: Path) -> None:
+    terminal = Terminal(tmp_path)
+    terminal.sees("tick 0/")
+    terminal.send("\x1b[200~qqq$\x1b[201~")
+    terminal.send(":\x1b[200~seek 5000\x1b[201~\r")
+    terminal.sees("tick 5,000/")
+    terminal.send("q")
+    assert terminal.ended() == 0
 
 
 def test_without_a_terminal_it_is_refused_in_one_line() -> None:
