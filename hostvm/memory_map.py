@@ -26,8 +26,8 @@ be the same on both sides of the switch, because CR3 changes while it runs:
     SWITCHER_BASE + 0x0000   text, read-only for the Guest
                   + 0x1000   regs page: the stack on which the Switcher leaves the Guest; writable for the Guest kernel
                   + 0x2000   state page: descriptor tables and TSS, read-only for the Guest
-                  + 0x3000   for VMI: shims, read-only for the Guest; at its beginning nobody is interrupted
-                  + 0x4000   for VMI: words that shims read
+                  + 0x8000   for VMI: shims, read-only for the Guest; at its beginning nobody is interrupted
+                  + 0x9000   for VMI: words that shims read
 
 The regs page is the Guest's own in that Guest's tables, and the CPU's spare one in the Host's tables. The Switcher of
 2.6.23, which has another order of registers, is there too if a Guest of that generation is: OLD_SWITCHER_BASE is as far
@@ -82,7 +82,7 @@ LGUEST_PAGES = SWITCHER_BASE + PAGE_SIZE
 LGUEST_STATE = LGUEST_PAGES + PAGE_SIZE
 OLD_SWITCHER_BASE = SWITCHER_BASE + 8 * PAGE_SIZE
 MAX_SHARED_PAGES = 16
-VMI_TEXT = LGUEST_STATE + PAGE_SIZE
+VMI_TEXT = SWITCHER_BASE + 8 * PAGE_SIZE
 VMI_DATA = VMI_TEXT + PAGE_SIZE
 
 

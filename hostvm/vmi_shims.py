@@ -36,6 +36,7 @@ from enum import IntEnum
 from typing import TypeAlias
 
 from hostvm.abi import VmiCall
+from hostvm.elf_image import Symbol
 from hostvm.errors import ConfigurationError
 from hostvm.lguest_data import IRQ_ON, DataLayout
 from hostvm.memory_map import VMI_DATA, VMI_TEXT
@@ -69,13 +70,15 @@ class Shims:
     """What the Host writes: `text` to VMI_TEXT, and at the address of each site its patch.
 
     `iret_sites` are those with a copy in the region, in its order; `callers` are the sites by the address behind the
-    hypercall that stands for them. `shared_physical` is where the shared page must be for all this to work.
+    hypercall that stands for them. `symbols` name what is at VMI_TEXT by the hook that it is for. `shared_physical` is
+    where the shared page must be for all this to work.
     """
 
     text: bytes = field(repr=False)
     patches: Mapping[int, bytes] = field(repr=False)
     iret_sites: tuple[Site, ...]
     callers: Mapping[int, Site] = field(repr=False)
+    symbols: tuple[Symbol, ...] = field(repr=False)
     shared_physical: int
 
     @property
@@ -119,12 +122,13 @@ class _Workshop:
         self._text = bytearray()
         self._patches: dict[int, bytes] = {}
         self._callers: dict[int, Site] = {}
+        self._symbols: list[Symbol] = []
 
     def make(self) -> Shims:
         returning = tuple(s for s in self._sites if s.kind in (Kind.IRET, Kind.STI_SYSEXIT))
         copies = {site: VMI_TEXT + IRET_COPY * at for at, site in enumerate(returning)}
         for site in returning:
-            self._text += self._iret(site)
+            self._put(site, self._iret(site), "iret" if site.kind is Kind.IRET else "sysexit_iret")
         for site in self._sites:
             match site.kind:
                 case Kind.IRET:
@@ -133,7 +137,7 @@ class _Workshop:
                     frame = self._sysexit_frame()
                     jump = _jump(self._here + len(frame), copies[site])
                     self._patch(site, _jump(site.address, self._here))
-                    self._text += frame + jump
+                    self._put(site, frame + jump)
                 case _:
                     self._replace(site)
         if len(self._text) > PAGE_SIZE:
@@ -142,12 +146,23 @@ class _Workshop:
                 f"there is room for {PAGE_SIZE}"
             )
         return Shims(
-            bytes(self._text), self._patches, returning, self._callers, self._shared_physical
+            bytes(self._text),
+            self._patches,
+            returning,
+            self._callers,
+            tuple(self._symbols),
+            self._shared_physical,
         )
 
     @property
     def _here(self) -> int:
         return VMI_TEXT + len(self._text)
+
+    def _put(self, site: Site, code: bytes, name: str = "") -> None:
+        """Add to the page, under a name that tells the hook."""
+        name = f"vmi_{name or site.kind.name.lower()}_{site.address:x}"
+        self._symbols.append(Symbol(name, self._here, len(code)))
+        self._text += code
 
     def _patch(self, site: Site, code: bytes) -> None:
         if len(code) > site.length:
@@ -165,7 +180,7 @@ class _Workshop:
         else:
             start = self._here
             self._patch(site, _jump(site.address, start))
-            self._text += code + _jump(start + len(code), site.end)
+            self._put(site, code + _jump(start + len(code), site.end))
         if call_end is not None:
             self._callers[start + call_end] = site
 

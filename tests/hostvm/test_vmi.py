@@ -12,18 +12,21 @@ from hostvm.cpuid import cpuid
 from hostvm.elf_image import parse_elf
 from hostvm.errors import ConfigurationError
 from hostvm.hypercalls import do_hypercalls
+from hostvm.launcher import GuestConfig
 from hostvm.lguest import Lguest
 from hostvm.lguest_data import IRQ_ON
 from hostvm.machine import Machine, MachineState
-from hostvm.memory_map import VMI_DATA, VMI_TEXT
+from hostvm.memory_map import SWITCHER_BASE, VMI_DATA, VMI_TEXT
 from hostvm.observations import EndReason, Hypercall, IrqDelivered, TrapReflected
 from hostvm.probes import NO_PROBES, Probes
+from hostvm.switcher import shipped_image
 from hostvm.units import HostPhysical, Nanoseconds, Tick
 from hostvm.vmi_iret import finish_iret, report_at_hook
 from hostvm.vmi_pages import VmiPages
 from hostvm.vmi_shims import IRET_COPY, IRET_OFFSET, Word, make_shims
 from hostvm.vmi_sites import Kind, read_annotations
 from hostvm.x86 import PAGE_SIZE
+from replay.symbols import Symbols
 from tests.hostvm.heron import (
     CONSOLE,
     heron,
@@ -34,13 +37,21 @@ from tests.hostvm.heron import (
     with_header,
 )
 from tests.hostvm.lguest_kit import DATA, Bench, kills
-from tests.hostvm.quiet_world import END_OF_TIME, EPOCH_NS, NS_PER_TICK, QuietWorld, machine_of
+from tests.hostvm.quiet_world import (
+    END_OF_TIME,
+    EPOCH_NS,
+    NS_PER_TICK,
+    QuietWorld,
+    hello,
+    machine_of,
+)
 
 STACK = 0x6000
 USER_CS, USER_DS, KERNEL_CS = 0x73, 0x7B, 0x61
 USER_EIP, USER_ESP, USER_FLAGS = 0x08048123, 0xBFFFFF00, 0x246
 GP, RDMSR, WRMSR, CPUID = 13, 64, 65, 66
 SYMBOLS = {symbol.name: symbol.address for symbol in heron_image().symbols}
+FIRST_ENTRY = VMI_TEXT - SWITCHER_BASE >> 12
 # Of a run of 3.5 million ticks.
 LATE = 3_100_000
 MOV_EAX, MOV_EDX = b"\xb8", b"\xba"
@@ -111,7 +122,7 @@ def test_only_a_guest_with_hooks_sees_the_pages_of_shims() -> None:
     machine, _ = machine_of(heron())
     (guest,) = machine.guests
     pages = shown_to(guest.lguest).pages
-    entries = machine.memory.read(guest.switcher_page_table + 12, 8)
+    entries = machine.memory.read(guest.switcher_page_table + 4 * FIRST_ENTRY, 8)
     assert struct.unpack("<II", entries) == (
         pages | 0x21,
         pages + PAGE_SIZE | 0x21,
@@ -177,6 +188,35 @@ def _bzimage() -> bytes:
     image[0x202:0x206] = b"HdrS"
     image[0x214:0x218] = word(0x100000)
     return bytes(image)
+
+
+def test_what_stands_for_a_hook_has_a_name() -> None:
+    machine, _ = machine_of(heron(), hello())
+    symbols = Symbols(machine)
+    (iret,) = sites_of(Kind.IRET)
+    name = f"vmi_iret_{iret.address:x}"
+    region = shown_to(machine.guests[0].lguest).shims.region[0]
+    at = symbols.address_of(name)
+    assert at is not None
+    places = {at, at + IRET_OFFSET}
+    assert {str(symbols.name_of(place, in_guest=True)) for place in places} <= {
+        name,
+        f"{name}+{IRET_OFFSET:#x}",
+    }
+    assert region <= min(places) < region + 2 * IRET_COPY
+    assert symbols.name_of(region, in_guest=True, guest=1) is None
+
+
+def test_a_guest_of_the_first_lguest_is_no_hindrance() -> None:
+    machine, world = machine_of(heron(), kestrel_2_6_23())
+    machine.run(END_OF_TIME)
+    assert world.console_of(0) == CONSOLE
+    assert {end.reason for end in world.ends} == {EndReason.POWEROFF}
+
+
+def kestrel_2_6_23() -> GuestConfig:
+    kernel = shipped_image("kestrel-2.6.23.elf").image
+    return GuestConfig(kernel, "init=crunch quiet -- 1", 8 << 20, abi="2.6.23", name="kestrel")
 
 
 # An interrupt at every place of the way out.

@@ -6,6 +6,8 @@ import re
 
 import capstone
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from hostvm.elf_image import ElfImage
 from hostvm.errors import ConfigurationError
@@ -14,7 +16,7 @@ from hostvm.lguest_data import LAYOUT_3_2
 from hostvm.memory_map import VMI_TEXT
 from hostvm.switcher import shipped_image
 from hostvm.vmi_shims import IRET_COPY, IRET_OFFSET, Shims, make_shims
-from hostvm.vmi_sites import NATIVE, Annotations, Kind, Site, Spares, read_annotations
+from hostvm.vmi_sites import NATIVE, SECTION, Annotations, Kind, Site, Spares, read_annotations
 from tests.hostvm.heron import (
     entries,
     heron_hooks,
@@ -22,6 +24,7 @@ from tests.hostvm.heron import (
     sites_of,
     with_entry,
     with_header,
+    with_section,
 )
 
 SYMBOLS = heron_image().symbols
@@ -212,3 +215,21 @@ def test_a_site_that_can_spare_no_flags_keeps_them() -> None:
 
     assert first(site) == 0x9C
     assert first(loose) == 0x36
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 1000), st.integers(0, 255)), min_size=1, max_size=6))
+def test_annotations_with_bytes_changed_are_read_or_refused_in_one_line(
+    changes: list[tuple[int, int]],
+) -> None:
+    data = bytearray(next(s.data for s in heron_image().sections if s.name == SECTION))
+    for at, value in changes:
+        data[at % len(data)] = value
+    image = with_section(bytes(data))
+    try:
+        make_shims("heron", read_annotations(image), LAYOUT_3_2)
+    except ConfigurationError as refusal:
+        complaint = str(refusal)
+    else:
+        complaint = ""
+    assert "\n" not in complaint
