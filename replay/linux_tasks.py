@@ -254,9 +254,9 @@ class Linux:
     def _records(self, buffer: int, size: int) -> Iterator[str]:
         at, end = self._variable("log_first_idx"), self._variable("log_next_idx")
         seen = 0
-        while at != end and seen <= size:
+        while at != end:
             head = self._read(buffer + at, _RECORD.size)
-            if at + _RECORD.size > size or len(head) < _RECORD.size:
+            if max(at + _RECORD.size, seen) > size or len(head) < _RECORD.size:
                 raise NoLinux(f"the log is damaged at its byte {at:#x}")
             nanoseconds, length, text_length, _ = _RECORD.unpack(head)
             if not length:
