@@ -216,7 +216,7 @@ class Cpu:
         self._refused: _Refused | None = None
         self._fetch_faults = self._repeated = self._done = 0
         self._saved = (0, 0)
-        self._counted_out = self._stale = False
+        self._counted_out = self._stale = self._halted = False
         self._gap_callback = CODE(self._on_gap)
         self._probes = NO_PROBES
         self._probe_hooks: list[int] = []
@@ -307,7 +307,7 @@ class Cpu:
         self.env.eip = start
         self._count_by_blocks()
         found = [(*self._blocks.run(budget), self.env.eip - start) for budget in (4, 1, 2, 9)]
-        expected = [(4, 1, 0, 4), (1, 1, 0, 5), (2, 1, 0, 7), (3, 0, 0, 10)]
+        expected = [(4, 1, 0, 4), (1, 1, 0, 5), (2, 1, 0, 7), (3, 7, 0, 10)]
         self.memory.write(start, before)
         self._flush_code()
         if found != expected:
@@ -524,6 +524,9 @@ class Cpu:
         while self._done < budget:
             self._forget_changed_code()
             steps = self._slice(budget - self._done)
+            if self._halted:
+                self._halted = False
+                return Exit(self._done, ExitKind.HALT)
             kind = self._after(steps)
             if kind is not None:
                 return Exit(self._done, kind)
@@ -569,7 +572,8 @@ class Cpu:
             raise EngineMisfit(
                 f"the CPU engine stopped at {self.eip:#010x}: {_ENGINE.UcError(status)}"
             )
-        self._counted_out = why != Why.LEFT
+        self._counted_out = True
+        self._halted = why == Why.HALTED and self._why is _Why.NOTHING and not self._stale
         self._done += steps
         return steps
 

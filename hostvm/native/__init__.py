@@ -39,6 +39,7 @@ class Why:
     BUDGET = 1
     LATE_FETCH = 4
     MISFIT = 5
+    HALTED = 7
 
 
 class Shared(ctypes.Structure):

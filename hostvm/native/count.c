@@ -133,7 +133,7 @@ static struct block *recent_block(const struct machine *machine, uint64_t pc)
 }
 
 /* A byte of the block's code in the machine's memory; 0x90 where there is none. */
-static uint8_t code_byte(const struct machine *machine, const struct block *block, uint64_t address)
+uint8_t code_byte(const struct machine *machine, const struct block *block, uint64_t address)
 {
     int second = (address ^ block->pc) >> PAGE_SHIFT != 0;
     uint64_t at = block->pages[second] - machine->first_page + (address & (PAGE_SIZE - 1));

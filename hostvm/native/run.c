@@ -36,8 +36,16 @@ static int drop_block(struct machine *machine, const struct block *block)
     return (block->compile_flags & INVALID) != 0;
 }
 
+static int stands_behind_hlt(const struct machine *machine)
+{
+    const struct block *block = machine->block;
+    uint64_t end = block ? block->pc + block->size : 0;
+    return block && !(machine->env->hflags & RING) && linear_eip(machine->env) == (end & 0xffffffffu)
+        && code_byte(machine, block, end - 1) == HLT;
+}
+
 /* Run at most `budget` steps. How many were made is in `steps`, why it ended in `why`, an error of the engine's in
-   `status`. A run that ends as LEFT met a hlt, or was stopped by Python. */
+   `status`. A run that ends as LEFT was stopped by Python. */
 __attribute__((visibility("default"))) void lg_run(struct machine *machine, uint64_t budget)
 {
     uint32_t at_most = 0;
@@ -67,6 +75,10 @@ __attribute__((visibility("default"))) void lg_run(struct machine *machine, uint
                 return;
             }
             break;
+        case LEFT:
+            if (stands_behind_hlt(machine))
+                machine->why = HALTED;
+            return;
         default:
             return;
         }

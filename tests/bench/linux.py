@@ -22,19 +22,31 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from hostvm.native import load
 from replay.events import ClockReading
 from replay.log import TraceReader
 from tests.bench.figures import Aim, Figure, Measured, summary
+from tests.bench.ways import in_python
 from tests.bench.workloads import ROOT
 from tests.linux_kernels import LinuxBoot, boots
 from tests.native_linux import boot_natively, has_qemu
 
 REST = "start and the rest"
+_AIM_IN_PYTHON = Aim(5)
+_AIM = Aim(3) if load().library is not None else _AIM_IN_PYTHON
 _WORLD = (
     *("horizon", "interrupt_line", "interrupt_taken", "host_interrupt", "wait", "clock", "tsc"),
     *("choose", "program_timer", "submit", "completions", "observe"),
 )
-_HOOKS = ("_on_interrupt", "_on_block", "_on_gap", "_on_invalid", "_on_cpuid", "_on_rdtsc")
+_HOOKS = (
+    "_on_interrupt",
+    "_on_block",
+    "_on_gap",
+    "_on_invalid",
+    "_on_cpuid",
+    "_on_rdtsc",
+    "_on_delivery",
+)
 
 
 def _arguments(boot: LinuxBoot, folder: str, clock: str) -> list[str]:
@@ -143,11 +155,13 @@ class Parts:
 
 def _take_apart(arguments: list[str]) -> dict[str, float]:
     from hostvm import cpu, machine
+    from hostvm.native import blocks
     from replay import recording
     from replay.cli import run
 
     parts = Parts()
     parts.watch(cpu, ("_EMU_START",), "engine")
+    parts.watch(blocks.Blocks, ("run",), "engine")
     parts.watch(cpu.Cpu, _HOOKS, "traps and new code")
     parts.watch(cpu.Cpu, ("run", "_run"), "stretches")
     parts.watch(machine.Machine, ("_host_turn",), "Host")
@@ -177,7 +191,10 @@ def _figures() -> Iterator[Figure]:
         name = f"Linux, {boot.name}"
         if boot.bzimage is not None and has_qemu():
             measure = partial(_against_native, boot)
-            yield Figure(f"{name}: recorded boot / native boot", "", Aim(5), measure)
+            against = Figure(f"{name}: recorded boot / native boot", "", _AIM, measure)
+            yield against
+            if load().library is not None:
+                yield in_python(against, _AIM_IN_PYTHON)
         yield Figure(f"{name}: trace by guest time", "KiB/s", None, partial(_trace_rate, boot))
         yield Figure(
             f"{name}: time outside of the engine", "%", None, partial(_outside_of_engine, boot)

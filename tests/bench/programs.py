@@ -22,6 +22,10 @@ COMPUTE = bytes.fromhex(
     "bc00000800 bf00000400 b801000000 31c9 e802000000 ebf7"
     "69c00d661900 055ff36e3c 89c2 c1ea08 01148f f6c201 7403 331c8f 41 81f900100000 72dc c3"
 )
+# The same, but ended by a hlt behind ROUNDS calls: mov $ROUNDS,%ebp; outer: ...; dec %ebp; jnz outer; hlt
+ROUNDS = 100
+COMPUTE_AND_STOP = COMPUTE[:15] + b"\xbd" + struct.pack("<I", ROUNDS)
+COMPUTE_AND_STOP += bytes.fromhex("31c9 e804000000 4d 75f6 f4") + COMPUTE[24:]
 _FREE_THE_RING = bytes.fromhex("bf18000200 b940000000 b0ff f3aa")
 # movl $0x80,syscall_vec of LGUEST_DATA
 _NAME_SYSCALL_VECTOR = bytes.fromhex("c7056c05020080000000")

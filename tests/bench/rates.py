@@ -30,6 +30,7 @@ from tests.bench.programs import (
     system_calls,
 )
 from tests.bench.round_trip import EMPTY_CALLS, empty_calls
+from tests.bench.ways import both_ways
 
 TICKS = 200_000
 SETTLED = 300_000
@@ -170,9 +171,13 @@ FIGURES = (
     Figure("hypercalls", "/s", None, lambda n: _rate(hypercalls, n)),
     Figure("page faults, filled by the Host", "/s", None, lambda n: _rate(page_faults, n)),
     Figure("page faults, demand-zero in kestrel", "/s", None, lambda n: _rate(demand_zero, n)),
-    Figure("system call, direct trap", "us", Aim(10), lambda n: _each(direct_traps, n)),
+    *both_ways(
+        (Figure("system call, direct trap", "us", Aim(10), lambda n: _each(direct_traps, n)),)
+    ),
     Figure("disk requests", "/s", None, lambda n: _rate(disk_requests, n)),
-    *(Figure(f"boot of {name}", "s", None, partial(_boot_seconds, name)) for name in KESTRELS),
+    *both_ways(
+        Figure(f"boot of {name}", "s", None, partial(_boot_seconds, name)) for name in KESTRELS
+    ),
     *(
         Figure(f"boot of {name} / bare engine", "x the time", None, partial(_boot, name))
         for name in KESTRELS

@@ -8,6 +8,7 @@ from replay.worlds import VirtualWorld
 from tests.bench.bare_engine import bare_engine
 from tests.bench.figures import Action, Aim, Figure, Measured, alternate, summary, timed
 from tests.bench.programs import HYPERCALL_SETUP_TICKS, HYPERCALLS, guest
+from tests.bench.ways import both_ways
 
 TICKS = 200_000
 EMPTY_CALLS = 10_000
@@ -58,4 +59,14 @@ def _round_trip(rounds: int) -> Measured:
     return summary(ratios, f"hypercall {one:.1f} us, empty call {empty:.1f} us")
 
 
-FIGURES = (Figure("hypercall / empty emu_start", "x the time", Aim(6), _round_trip),)
+def _microseconds(rounds: int) -> Measured:
+    world = CountingWorld()
+    call = timed(hypercalls(world))
+    call()
+    return summary([call() / world.turns * 1e6 for _ in range(rounds)])
+
+
+FIGURES = (
+    Figure("hypercall / empty emu_start", "x the time", Aim(6), _round_trip),
+    *both_ways((Figure("hypercall", "us", Aim(12), _microseconds),)),
+)

@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from itertools import count
 
 import pytest
 
+from hostvm.cpu import Exit, ExitKind
 from hostvm.launcher import GuestConfig
+from hostvm.native import VARIABLE
 from hostvm.observations import Hypercall
 from hostvm.units import Tick
+from hostvm.x86 import PAGE_SHIFT
 from tests.bench.__main__ import FIGURES, main
+from tests.bench.compute import instructions_to_the_end
 from tests.bench.figures import Aim, Figure, Measured, Result, alternate, as_json, summary, table
-from tests.bench.programs import COMPUTE, HYPERCALL_SETUP_TICKS, HYPERCALLS, TABLE, guest
+from tests.bench.programs import (
+    COMPUTE,
+    COMPUTE_AND_STOP,
+    ENTRY,
+    HYPERCALL_SETUP_TICKS,
+    HYPERCALLS,
+    TABLE,
+    guest,
+)
 from tests.bench.rates import (
     Boot,
     Rate,
@@ -23,7 +36,9 @@ from tests.bench.rates import (
     hypercalls,
     page_faults,
 )
+from tests.bench.ways import in_python
 from tests.bench.workloads import BUSY, CALM, hello
+from tests.hostvm.bare_machine import BareMachine
 from tests.hostvm.quiet_world import machine_of
 
 
@@ -133,6 +148,33 @@ def test_the_program_that_maps_gets_zeros_and_one_fault_for_each_page() -> None:
     guest = rate.machine.guests[0].lguest
     assert guest.ended is None
     assert 1000 < rate.ticks / rate.number < 2500
+
+
+def test_the_plain_engine_carries_out_as_many_instructions_as_it_is_credited_with() -> None:
+    bare = BareMachine(size=1 << 21)
+    for page in range(TABLE >> PAGE_SHIFT, (TABLE >> PAGE_SHIFT) + 4):
+        bare.map(page)
+    bare.memory.write(ENTRY, COMPUTE_AND_STOP)
+    bare.start(0)
+    bare.cpu.call_host(ENTRY, 0, 0)
+    done = bare.cpu.run(1 << 30)
+    assert done == Exit(instructions_to_the_end(), ExitKind.HALT)
+
+
+def test_a_figure_in_python_is_measured_without_the_compiled_part(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv(VARIABLE, raising=False)
+    seen: list[str | None] = []
+
+    def measure(_rounds: int) -> Measured:
+        seen.append(os.environ.get(VARIABLE))
+        return summary([1.0])
+
+    figure = in_python(Figure("speed", "", Aim(1), measure))
+    figure.measure(1)
+    assert (figure.name, figure.aim, seen) == ("speed, in Python", None, ["0"])
+    assert VARIABLE not in os.environ
 
 
 def test_a_boot_that_is_measured_comes_to_its_end() -> None:
