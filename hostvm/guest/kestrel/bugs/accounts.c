@@ -28,5 +28,5 @@ void move_money(u32 amount, void (*in_between)(void))
 void audit(const struct trap_frame *frame)
 {
     if (savings + purse != TOTAL)
-        panic(frame, "interrupted while money was moved: %u and %u", savings, purse);
+        panic(frame, "interrupted while money was moved: %x and %x", savings, purse);
 }
