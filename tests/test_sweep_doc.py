@@ -17,7 +17,7 @@ _SCRIPT = re.compile(r"```python\n(.*?)```", re.DOTALL)
 
 def test_the_worked_example_goes_as_shown() -> None:
     text = PAGE.read_text(encoding="utf-8")
-    assert len(BLOCK.findall(text)) == 4
+    assert len(BLOCK.findall(text)) == 6
     assert replayed(text, TRACES) == text
 
 
