@@ -60,8 +60,8 @@ class BlockDevice(DiskDevice):
 
     def begin(self, queue: Virtqueue, chain: Chain) -> None:
         """Read a request and begin with it."""
-        head, readable = _split(chain.readable, _HEAD.size)
-        kind, _, sector = _HEAD.unpack(gather(self.memory, head))
+        head, readable = _split(chain.readable, self.placed.block_head)
+        kind, _, sector = _HEAD.unpack(gather(self.memory, head)[: _HEAD.size])
         status, writable = _status_byte(chain.writable)
         if kind & (_SCSI | _GET_ID):
             self._answer(queue, chain.head, status, _UNSUPPORTED)

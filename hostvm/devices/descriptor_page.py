@@ -34,6 +34,7 @@ from hostvm.x86 import PAGE_SHIFT, PAGE_SIZE
 
 QUEUE_ENTRIES = 256
 QUEUE_PAGES = 3
+BLOCK_HEAD = 16
 MOST_QUEUES = 31
 _HEADER = struct.Struct("<5B")
 _QUEUE = struct.Struct("<HHI")
@@ -49,11 +50,15 @@ class PlacedQueue:
 
     irq: int
     address: int
+    entries: int = QUEUE_ENTRIES
 
 
 @dataclass(frozen=True, slots=True)
 class PlacedDevice:
-    """A device in its place: `address` of its descriptor and `accepted` are guest-physical."""
+    """A device in its place: `address` of its descriptor and `accepted` are guest-physical.
+
+    A disk's requests begin with `block_head` bytes.
+    """
 
     number: int
     config: DeviceConfig | ConsoleConfig
@@ -61,6 +66,7 @@ class PlacedDevice:
     accepted: int
     feature_len: int
     queues: tuple[PlacedQueue, ...]
+    block_head: int = BLOCK_HEAD
 
     @property
     def status(self) -> int:
@@ -107,11 +113,6 @@ def _model(config: DeviceConfig | ConsoleConfig) -> _Model:
             raise ConfigurationError("only guests of lguest 2.6.23 share a network page")
 
 
-def no_devices(memory: int) -> DescriptorPage:
-    """An empty page, for generations whose descriptors are of another kind."""
-    return DescriptorPage(b"", (), (memory >> PAGE_SHIFT) + 1)
-
-
 def lay_out_devices(memory: int, configs: Iterable[DeviceConfig]) -> DescriptorPage:
     """Place the devices of a Guest with `memory` bytes, its console behind them.
 
@@ -155,5 +156,4 @@ __all__ = [
     "PlacedDevice",
     "PlacedQueue",
     "lay_out_devices",
-    "no_devices",
 ]

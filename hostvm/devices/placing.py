@@ -1,6 +1,6 @@
 """Devices in their places, for any generation.
 
-Read next: descriptor_page.py or lguest_bus.py.
+Read next: descriptor_page.py, config_list.py or lguest_bus.py.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 from hostvm.abi import DevicePage
 from hostvm.devices.config import DeviceConfig
-from hostvm.devices.descriptor_page import DescriptorPage, lay_out_devices, no_devices
+from hostvm.devices.config_list import lay_out_config_list
+from hostvm.devices.descriptor_page import DescriptorPage, lay_out_devices
 from hostvm.devices.lguest_bus import lay_out_bus
-from hostvm.errors import ConfigurationError
 
 
 def place_devices(kind: DevicePage, memory: int, configs: Sequence[DeviceConfig]) -> DescriptorPage:
@@ -22,10 +22,8 @@ def place_devices(kind: DevicePage, memory: int, configs: Sequence[DeviceConfig]
     match kind:
         case DevicePage.LGUEST_BUS:
             return lay_out_bus(memory, configs)
-        case DevicePage.CONFIG_LIST if configs:
-            raise ConfigurationError("lguest 2.6.24: no devices besides the early console")
         case DevicePage.CONFIG_LIST:
-            return no_devices(memory)
+            return lay_out_config_list(memory, configs)
     return lay_out_devices(memory, configs)
 
 

@@ -8,6 +8,8 @@ device itself must remember is in `QueueState`, not in the ring.
     0x1000  available: u16 flags, u16 idx, u16 head[256]       the Guest writes, the device reads
     0x2000  used: u16 flags, u16 idx, {u32 head, u32 length}[256]      the other way
 
+In 2.6.24 there are 128 of each, the second part follows at once, and the third begins on the next page.
+
 A device takes one chain at a time and does it to its end, as each of the Launcher's threads does; `waiting` is the one
 that it cannot end before the World answers. Only when nothing is left to take is the Guest interrupted for what was
 used, and asked to ring again; in the meantime it is told not to.
@@ -33,7 +35,6 @@ from hostvm.x86 import PAGE_SIZE
 
 RING_SIZE = 2 * PAGE_SIZE + 4 + 8 * QUEUE_ENTRIES + 2
 LONGEST_CHAIN = 1 << 21
-_AVAIL, _USED = PAGE_SIZE, 2 * PAGE_SIZE
 _FLAGS, _IDX, _RING = 0, 2, 4
 _NEXT, _WRITE, _INDIRECT = 1, 2, 4
 _NO_INTERRUPT = _NO_NOTIFY = 1
@@ -76,12 +77,27 @@ class QueueState:
 class Virtqueue:
     """The queue in its place; whoever serves it looks at `waiting`."""
 
-    __slots__ = ("_memory", "_taken", "address", "irq", "untold", "waiting")
+    __slots__ = (
+        "_available",
+        "_entries",
+        "_memory",
+        "_taken",
+        "_used",
+        "address",
+        "irq",
+        "untold",
+        "waiting",
+    )
 
     def __init__(self, memory: LauncherMemory, placed: PlacedQueue) -> None:
         self._memory = memory
         self.address = placed.address
         self.irq = placed.irq
+        self._entries = placed.entries
+        self._available = placed.address + placed.entries * _DESCRIPTOR.size
+        # Behind the last head stands one word more.
+        end = self._available + _RING + 2 * placed.entries + 2
+        self._used = -(-end // PAGE_SIZE) * PAGE_SIZE
         self.restore(QueueState())
 
     def state(self) -> QueueState:
@@ -101,16 +117,16 @@ class Virtqueue:
 
     def take(self) -> Chain | None:
         """The next chain of the Guest, or None."""
-        available = self.address + _AVAIL
+        available = self._available
         idx = self._memory.read_u16(available + _IDX)
         ready = idx - self._taken & 0xFFFF
-        if ready > QUEUE_ENTRIES:
+        if ready > self._entries:
             raise GuestKilled(f"Guest moved used index from {self._taken} to {idx}")
         if not ready:
             return None
-        head = self._memory.read_u16(available + _RING + self._taken % QUEUE_ENTRIES * 2)
+        head = self._memory.read_u16(available + _RING + self._taken % self._entries * 2)
         self._taken = self._taken + 1 & 0xFFFF
-        if head >= QUEUE_ENTRIES:
+        if head >= self._entries:
             raise GuestKilled(f"Guest says index {head} is available")
         self._set_no_notify(True)
         return self._chain(head)
@@ -124,7 +140,7 @@ class Virtqueue:
         writable: list[tuple[int, int]] = []
         total, at, flags = 0, head, _NEXT
         while flags & _NEXT:
-            if len(readable) + len(writable) == QUEUE_ENTRIES:
+            if len(readable) + len(writable) == self._entries:
                 raise GuestKilled("Looped descriptor")
             address, length, flags, following = self._descriptor(at)
             total += length
@@ -134,7 +150,7 @@ class Virtqueue:
                 raise GuestKilled("Descriptor has out after in")
             else:
                 readable.append((address, length))
-            if flags & _NEXT and following >= QUEUE_ENTRIES:
+            if flags & _NEXT and following >= self._entries:
                 raise GuestKilled(f"Desc next is {following}")
             at = following
         if total > LONGEST_CHAIN:
@@ -151,9 +167,9 @@ class Virtqueue:
 
     def add_used(self, head: int, length: int) -> None:
         """Give a chain back, `length` bytes of it filled. The Guest is not interrupted yet."""
-        used = self.address + _USED
+        used = self._used
         idx = self._memory.read_u16(used + _IDX)
-        entry = used + _RING + idx % QUEUE_ENTRIES * _USED_ENTRY.size
+        entry = used + _RING + idx % self._entries * _USED_ENTRY.size
         self._memory.write(entry, _USED_ENTRY.pack(head, length))
         self._memory.write_u16(used + _IDX, idx + 1 & 0xFFFF)
         self.untold = True
@@ -161,7 +177,7 @@ class Virtqueue:
     def interrupt_due(self) -> bool:
         """Whether the Guest must be told now that chains were used; it counts as told."""
         untold, self.untold = self.untold, False
-        flags = self._memory.read_u16(self.address + _AVAIL + _FLAGS)
+        flags = self._memory.read_u16(self._available + _FLAGS)
         return untold and not flags & _NO_INTERRUPT
 
     def ask_for_notify(self) -> None:
@@ -169,7 +185,7 @@ class Virtqueue:
         self._set_no_notify(False)
 
     def _set_no_notify(self, quiet: bool) -> None:
-        at = self.address + _USED + _FLAGS
+        at = self._used + _FLAGS
         flags = self._memory.read_u16(at)
         wanted = flags | _NO_NOTIFY if quiet else flags & ~_NO_NOTIFY
         if wanted != flags:

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hostvm.abi import generation
-from hostvm.devices.config import RngConfig
+from hostvm.devices.config import BlockConfig, RngConfig, SharedNetConfig
 from hostvm.devices.descriptor_page import lay_out_devices
+from hostvm.devices.lguest_bus import lay_out_bus
 from hostvm.elf_image import SymbolTable, parse_elf
 from hostvm.errors import ConfigurationError
 from hostvm.launcher import GuestConfig, LoadedGuest, _first_tables, load_guest
@@ -82,12 +83,31 @@ def test_a_guest_may_name_the_device_pages_above_its_memory() -> None:
     assert (loaded.pfn_limit, loaded.devices) == (1025 + 9, page.devices)
 
 
-def test_a_generation_with_other_descriptors_has_an_empty_page() -> None:
-    loaded, memory = load(GuestConfig(KERNEL, memory=4 * MIB, abi="2.6.24"))
-    assert (loaded.pfn_limit, loaded.devices) == (1025, ())
-    assert not any(memory.read(BASE + 4 * MIB, 4096))
-    config = GuestConfig(KERNEL, memory=4 * MIB, abi="2.6.24", devices=(RngConfig(),))
-    assert refusal(config) == "lguest 2.6.24: no devices besides the early console"
+def test_the_first_descriptors_of_virtio_are_lists_of_fields() -> None:
+    config = GuestConfig(KERNEL, memory=4 * MIB, abi="2.6.24", devices=(BlockConfig(16),))
+    loaded, memory = load(config)
+    assert (loaded.pfn_limit, len(loaded.devices)) == (1025 + 3 * 2, 2)
+    disk = bytes.fromhex("021a00 0208 8000 0100 01040000 4108 1000000000000000 4304 7e000000")
+    console = bytes.fromhex("031400 0208 8000 0200 03040000 0208 8000 0300 05040000")
+    assert memory.read(BASE + 4 * MIB, 53) == disk + console + b"\0"
+    without = replace(config, devices=(RngConfig(),))
+    assert refusal(without) == "lguest 2.6.24 has no device rng"
+
+
+def test_the_devices_of_2_6_23_are_an_array_with_pages_behind_it() -> None:
+    devices = (SharedNetConfig(3), BlockConfig(16))
+    page = lay_out_bus(4 * MIB, devices)
+    assert page.pfn_limit == 1025 + 2
+    rows = [struct.unpack_from("<HHHHI", page.content, 12 * n) for n in range(4)]
+    assert rows == [
+        (2, 0x4003, 0, 1, 1025),
+        (3, 0x8000, 0, 1, 1026),
+        (1, 0, 0, 0, 0),
+        (0, 0, 0, 0, 0),
+    ]
+    assert struct.unpack_from("<I", page.content, 2 * 4096 + 16) == (16,)
+    assert page.shared == ((1025 * 4096, 0),)
+    assert [device.queues[0].irq for device in page.devices] == [1, 2, 3]
 
 
 def test_boot_parameters_tell_what_linux_asks_for() -> None:
@@ -210,7 +230,7 @@ def test_a_kernel_that_does_not_fit_is_refused_in_one_line(kernel: bytes, says: 
         ({"command_line": "x" * 2048}, "2048 bytes; a Guest reads 2047"),
         ({"initrd": bytes(5 * MIB)}, "the initrd has 5 MiB; the Guest has 4 MiB"),
         ({"initrd": bytes(3 * MIB)}, "too little beside its initrd"),
-        ({"abi": "2.6.23"}, "2.6.23 is not supported"),
+        ({"abi": "2.6.23"}, "linked 0x0 above its physical addresses"),
         ({"abi": "9.9"}, "no lguest generation"),
     ],
 )
