@@ -14,6 +14,7 @@ import struct
 from dataclasses import dataclass
 
 from hostvm.cpu_state import Segment
+from hostvm.elf_image import parse_elf
 from hostvm.host_module import HostKernel, LguestModule
 from hostvm.memory import PhysicalMemory
 from hostvm.memory_map import (
@@ -104,9 +105,17 @@ class HostWorld:
     lguest_entry: HostPhysical
 
 
-def build_host_world(memory: PhysicalMemory, *, with_old_switcher: bool = False) -> HostWorld:
-    """Build Host and Switcher in `memory`, which must hold the Host area; if need be, 2.6.23's Switcher as well."""
-    switcher = load_switcher(shipped_image(SWITCHER.image))
+def build_host_world(
+    memory: PhysicalMemory, *, with_old_switcher: bool = False, other_switcher: bytes = b""
+) -> HostWorld:
+    """Build Host and Switcher in `memory`, which must hold the Host area; if need be, 2.6.23's Switcher as well.
+
+    `other_switcher`: an ELF file to take the Switcher from. Raises ConfigurationError when it is none.
+    """
+    file = (
+        parse_elf("switcher", other_switcher) if other_switcher else shipped_image(SWITCHER.image)
+    )
+    switcher = load_switcher(file)
     old = None
     if with_old_switcher:
         old = load_switcher(shipped_image(OLD_SWITCHER.image), OLD_SWITCHER)

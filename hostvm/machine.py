@@ -71,7 +71,8 @@ class MachineConfig:
 
     Register digests are reported every `digest_interval` ticks, memory digests with every `memory_digest_every`th.
     `restarts`: a Guest that asks for a restart is launched again; otherwise that is its end. `syscall_vector` is one
-    that Guests may use for system calls besides Linux's, as Plan 9 uses 64.
+    that Guests may use for system calls besides Linux's, as Plan 9 uses 64. `switcher`: another build of the Switcher,
+    an ELF file; empty for the one that comes along.
     """
 
     guests: tuple[GuestConfig, ...]
@@ -80,6 +81,7 @@ class MachineConfig:
     quirks: Quirk = UPSTREAM
     restarts: bool = False
     syscall_vector: int = SYSCALL_VECTOR
+    switcher: bytes = b""
 
     def __post_init__(self) -> None:
         free = FIRST_EXTERNAL_VECTOR <= self.syscall_vector < IDT_ENTRIES
@@ -119,7 +121,7 @@ class Machine:
         self.memory = PhysicalMemory(HOST_AREA, top - HOST_AREA)
         self.cpu = Cpu(self.memory, self._read_tsc)
         old = any(generation(guest.abi).has_old_switcher for guest in config.guests)
-        host = build_host_world(self.memory, with_old_switcher=old)
+        host = build_host_world(self.memory, with_old_switcher=old, other_switcher=config.switcher)
         self._host_turn_done = host.host_turn_done
         self._host = host
         self.guests = tuple(

@@ -24,6 +24,7 @@ from importlib.resources import files
 from typing import Protocol
 
 from hostvm.elf_image import ElfImage, parse_elf
+from hostvm.errors import ConfigurationError
 from hostvm.lguest_regs import REGS_SIZE
 from hostvm.memory import PhysicalMemory
 from hostvm.memory_map import (
@@ -170,11 +171,16 @@ def shipped_image(name: str) -> ElfImage:
 def load_switcher(image: ElfImage, place: SwitcherPlace = SWITCHER) -> Switcher:
     """Take the Switcher out of its ELF file and relocate its entry points to their place.
 
+    Raises ConfigurationError where it is none, or too long.
+
     The text itself does not mind where it is: its jumps are relative. The addresses in the table are absolute.
     """
     start, end = image.address_of("start_switcher_text"), image.address_of("end_switcher_text")
     offset = place.base - start
-    assert end - start <= PAGE_SIZE
+    if not 0 < end - start <= PAGE_SIZE:
+        raise ConfigurationError(
+            f"a Switcher of {end - start:,} bytes, it has room for {PAGE_SIZE:,}"
+        )
     table = image.bytes_at(image.address_of("default_idt_entries"), 4 * IDT_ENTRIES)
     return Switcher(
         switch_to_guest=image.address_of("switch_to_guest") + offset,

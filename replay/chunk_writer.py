@@ -109,7 +109,7 @@ class ChunkWriter(ChunkStream):
         *,
         whole: bool = True,
     ) -> None:
-        self.header = replace(header, images=tuple(_info(*image) for image in images.items()))
+        self.header = replace(header, images=tuple(image_info(*image) for image in images.items()))
         self.closed = False
         self.failed = False
         self._begun = False
@@ -248,7 +248,8 @@ class ChunkCopy(ChunkStream):
         self._output.finish()
 
 
-def _info(name: str, data: bytes) -> ImageInfo:
+def image_info(name: str, data: bytes) -> ImageInfo:
+    """What a header says of an embedded file."""
     return ImageInfo(name, len(data), sha256(data).digest())
 
 
@@ -256,4 +257,4 @@ def _reason(error: OSError | ValueError) -> str:
     return getattr(error, "strerror", None) or str(error)
 
 
-__all__ = ["NO_TICKS", "ChunkCopy", "ChunkStream", "ChunkWriter"]
+__all__ = ["NO_TICKS", "ChunkCopy", "ChunkStream", "ChunkWriter", "image_info"]

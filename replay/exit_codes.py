@@ -20,7 +20,8 @@ class ExitCode(IntEnum):
 MEANINGS: Mapping[ExitCode, str] = MappingProxyType(
     {
         ExitCode.OK: "all went well; a recording ended by ^C too, its trace is whole",
-        ExitCode.DIVERGED: "the replay did something else than the trace says (or lgreplay has a bug: a traceback)",
+        ExitCode.DIVERGED: "the replay did something else than the trace says, or a test did not pass"
+        " (or lgreplay has a bug: a traceback)",
         ExitCode.REFUSED: "the command, a file or this computer is at fault; one line on stderr says why",
         ExitCode.INTERRUPTED: "interrupted by ^C; files are as a killed program leaves them",
         ExitCode.BROKEN_PIPE: "whoever read the output has gone",

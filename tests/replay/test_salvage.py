@@ -105,7 +105,7 @@ def test_whatever_happens_to_a_file_what_comes_out_was_recorded(
     original: Path = request.getfixturevalue(kind)
     sound = original.read_bytes()
     saved = 0
-    for seed in range(16):
+    for seed in range(8):
         random = Random(f"{kind}{seed}")
         data = bytearray(sound)
         for _ in range(random.choice((1, 1, 3))):
@@ -122,7 +122,7 @@ def test_whatever_happens_to_a_file_what_comes_out_was_recorded(
             continue
         finally:
             assert damaged.read_bytes() == data
-    assert saved > 10
+    assert saved > 5
 
 
 @pytest.mark.parametrize("make", [pack, cut])
@@ -131,7 +131,7 @@ def test_of_a_damaged_file_the_others_make_nothing_or_what_was_recorded(
 ) -> None:
     sound = indexed.read_bytes()
     refused = 0
-    for seed in range(16):
+    for seed in range(8):
         random = Random(f"others{seed}")
         data = bytearray(sound)
         random.choice(ACCIDENTS)(data, random)
@@ -145,7 +145,7 @@ def test_of_a_damaged_file_the_others_make_nothing_or_what_was_recorded(
             assert {path.name for path in tmp_path.iterdir()} == {"damaged.lgt"}
         else:
             is_what_was_recorded(output, indexed)
-    assert refused > 5
+    assert refused > 2
 
 
 # ---- all that can be proven ------------------------------------------------------------------------
