@@ -5,6 +5,7 @@ stop early with a documented error, but never yields other events than were reco
 inside - events, index, header, checkpoint - and put correct checksums on it: the reader may then believe what is
 possible, and must refuse the rest with a documented error, in bounded memory and time.
 
+What is attacked: a trace with a bit of everything, and what `pack`, `cut`, `salvage` and `redact` make of a recording.
 Every attack is a function of the seed and its number: `--only N` repeats one.
 """
 
@@ -18,6 +19,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -31,10 +33,14 @@ from replay import chunks
 from replay.checkpoints import fields_of
 from replay.chunk_writer import ChunkCopy
 from replay.chunks import ChunkType, Version
+from replay.cut import cut as cut_out
 from replay.errors import TraceError
 from replay.event_store import EventStore
 from replay.events import Event
 from replay.log import Checkpoint, LogWriter, TraceReader
+from replay.pack import pack
+from replay.redact import redact
+from replay.salvage import Salvage
 from replay.stored_states import (
     PAGE_REFERENCES,
     STORED_TYPES,
@@ -45,7 +51,7 @@ from replay.stored_states import (
 )
 from replay.wire import Value, pack_map
 from replay.worlds import VirtualWorld
-from tests.replay.recorded import hello
+from tests.replay.recorded import hello, record_hello
 from tests.replay.traces import (
     END,
     HEADER,
@@ -104,6 +110,19 @@ def store_states(path: Path, machine: Machine) -> None:
             copy.add(ChunkType.STATE, pack_map(fields), end)
             copy.add(ChunkType.STATES, pack_states(Wish(1, 1), rows), end)
             copy.finish(reader.end)
+
+
+def derived(folder: Path) -> dict[str, Path]:
+    """What the commands that make traces of traces make of a recording, each in a file of its own."""
+    original = folder / "original.lgt"
+    record_hello(original)
+    made = {name: folder / f"{name}.lgt" for name in ("packed", "cut", "salvaged", "redacted")}
+    pack(original, made["packed"], far_away=1)
+    cut_out(original, made["cut"], start="50%")
+    with closing(Salvage(original)) as found:
+        found.save(1, made["salvaged"])
+    redact(original, made["redacted"])
+    return made
 
 
 # Accidents.
@@ -305,10 +324,13 @@ class Fuzz:
     def __init__(self, folder: Path, seed: int) -> None:
         self._path = folder / "attacked.lgt"
         self._seed = seed
-        self._events = sample(self._path)
+        events = sample(self._path)
         self._machine = Machine(hello(), VirtualWorld())
         store_states(self._path, self._machine)
-        self._sound = self._path.read_bytes()
+        self._corpus = [("sample", self._path.read_bytes(), events)]
+        for name, path in derived(folder).items():
+            self._corpus.append((name, path.read_bytes(), read_everything(path)))
+        _, self._sound, self._events = self._corpus[0]
         self.outcomes: Counter[str] = Counter()
 
     def attack(self, number: int) -> None:
@@ -317,12 +339,14 @@ class Fuzz:
         Raises: AssertionError, or whatever the reader should not have raised.
         """
         random = Random(f"{self._seed}/{number}")
+        name, self._sound, self._events = random.choice((self._corpus[0], *self._corpus))
+        self.outcomes[f"attacks on {name}"] += 1
         accident = random.random() < 0.4
         if accident:
             data = bytearray(self._sound)
             random.choice(ACCIDENTS)(data, random)
             self._path.write_bytes(data)
-        elif random.random() < 0.2:
+        elif name in ("sample", "packed") and random.random() < 0.2:
             self._path.write_bytes(forge_states(self._sound, random))
         else:
             self._path.write_bytes(forge(self._sound, random))
