@@ -20,6 +20,7 @@ pytestmark = needs_compiled
 
 TICKS = 1500
 WHOLE = 1 << 30
+BUDGET = 60_000
 
 
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -60,9 +61,9 @@ def test_a_boot_cannot_tell(kind: str) -> None:
 
 def test_what_one_way_recorded_is_replayed_by_the_other() -> None:
     with counting(PYTHON):
-        ours = HostileRuns()
+        ours = HostileRuns(budget=BUDGET)
     with counting(COMPILED):
-        compiled = HostileRuns()
+        compiled = HostileRuns(budget=BUDGET)
     for seed in range(500, 510):
         it = attack(seed, "3.2")
         fate, events = ours.record(seed, it)
