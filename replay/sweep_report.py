@@ -12,13 +12,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from itertools import pairwise
 from string import ascii_uppercase
 
 from replay.errors import one_line
 from replay.instructions import text_of
 from replay.outcomes import Class, Outcome, Verdict, classes
+from replay.page import page, table, text
 from replay.sweep import Plan
 from replay.symbols import Symbols
 
@@ -111,48 +111,28 @@ class Report:
 
     def html(self, title: str) -> str:
         """A page with all of it."""
-        head = "".join(f"<p>{escape(line)}</p>" for line in self.summary())
-        table = "".join(self._html_class(found) for found in self.classes)
-        strip = "".join(self._html_row(row) for row in self.rows(400))
-        return _PAGE.format(title=escape(one_line(title)), head=head, table=table, strip=strip)
+        head = "".join(f"<p>{text(line)}</p>" for line in self.summary())
+        titles = ("", "times", "outcome", "first at", "", "ticks to its end")
+        found = table(map(self._html_class, self.classes), titles)
+        return page(title, (head, found, table(map(self._html_row, self.rows(400)))))
 
-    def _html_class(self, found: Class) -> str:
-        cells = (
+    def _html_class(self, found: Class) -> tuple[str, ...]:
+        return (
             self._html_mark(self.marks[found.kind]),
             f"{len(found.outcomes):,}",
-            escape(one_line(found.kind)),
+            text(found.kind),
             f"{found.first.tick}",
-            escape(self._name(found.first)),
+            text(self._name(found.first)),
             f"{found.first.end - found.first.tick:,}",
         )
-        return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>\n"
 
-    def _html_row(self, row: Row) -> str:
+    def _html_row(self, row: Row) -> tuple[str, ...]:
         marks = "".join(self._html_mark(mark) for mark in row.marks)
-        text = f"{row.address:08x}</td><td>{escape(row.name)}</td><td>{escape(row.text)}"
-        return f"<tr><td>{text}</td><td>{marks}</td></tr>\n"
+        return f"{row.address:08x}", text(row.name), text(row.text), marks
 
     def _html_mark(self, mark: str) -> str:
         kind = "bad" if mark.isupper() or mark == "*" else "good" if mark in ".o" else "none"
         return f'<b class="{kind}">{mark}</b>'
-
-
-_PAGE = """<!DOCTYPE html>
-<html lang="en"><meta charset="utf-8"><title>{title}</title>
-<style>
-body {{ font: 14px/1.4 sans-serif; margin: 2em }}
-table {{ font-family: monospace; border-collapse: collapse; margin-bottom: 2em }}
-td, th {{ padding: 0 1em 0 0; text-align: left; vertical-align: top }}
-b {{ font-weight: normal; padding: 0 1px }}
-.bad {{ background: #c22; color: #fff }} .good {{ background: #cec }} .none {{ color: #999 }}
-</style>
-<h1>{title}</h1>
-{head}
-<table><tr><th></th><th>times</th><th>outcome</th><th>first at</th><th></th><th>ticks to its end</th></tr>
-{table}</table>
-<table>
-{strip}</table>
-"""
 
 
 def _marks(found: Sequence[Class]) -> Iterator[tuple[str, str]]:

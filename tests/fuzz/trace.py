@@ -12,6 +12,7 @@ Every attack is a function of the seed and its number: `--only N` repeats one.
 from __future__ import annotations
 
 import argparse
+import gc
 import resource
 import struct
 import sys
@@ -67,7 +68,7 @@ from tests.replay.traces import (
 
 SECONDS_FOR_ONE = 20.0
 DIGEST_TICK = Tick(20_012)
-MEMORY = 2 << 30
+MEMORY = 4 << 30
 
 
 def sample(path: Path) -> list[Event]:
@@ -393,10 +394,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", type=int, default=None, help="repeat the attack of this number")
     chosen = parser.parse_args(arguments)
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    until = time.monotonic() + chosen.seconds
     with tempfile.TemporaryDirectory() as folder:
         fuzz = Fuzz(Path(folder), chosen.seed)
+        gc.collect()
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+        until = time.monotonic() + chosen.seconds
         number = chosen.only or 0
         try:
             while time.monotonic() < until:
