@@ -172,14 +172,15 @@ class Sweep(Timeline):
 
     def _at(self, tick: Tick) -> Iterator[Outcome]:
         """All runs of one place, made from where the machine stands, which is there or before it."""
-        if self.tick == tick and not self._wanted(reception := self._reception()):
-            yield self._here(reception)
+        here = self._here(self._reception()) if self.tick == tick else None
+        if here is not None and not self._wanted(here.reception):
+            yield here
             return
         self.snapshots.pinned = self.tick
         keep = self.keep_here()
         for gap in self.plan.gaps:
             with self._run_of_its_own(keep):
-                outcome = self._outcome(tick, gap)
+                outcome = self._outcome(tick, gap, here)
             if outcome.verdict is Verdict.PASSED and self.plan.oracle.region is not None:
                 outcome = self._compared(keep, outcome)
             yield outcome
@@ -204,21 +205,22 @@ class Sweep(Timeline):
         self._quiet()
         self._restore(keep)
 
-    def _outcome(self, tick: Tick, gap: int) -> Outcome:
-        """A run of its own. The machine stands at its end; with SKIPPED, anywhere."""
+    def _outcome(self, tick: Tick, gap: int, here: Outcome | None) -> Outcome:
+        """A run of its own, `here` if the machine stands there. It then stands at its end; with SKIPPED, anywhere."""
         machine, notes = self.machine, Notes(self._watch)
         world = self._world_from_here(notes)
         machine.enter(world)
-        # What is moved to a later tick is held back until then.
-        machine.run(tick)
-        if machine.tick != tick:
-            return replace(self._here(Reception.DEAF), tick=tick, gap=gap)
-        here = replace(self._here(self._reception()), gap=gap)
-        if not self._wanted(here.reception):
-            return here
+        if here is None:
+            # What is moved to a later tick is held back until then.
+            machine.run(tick)
+            if machine.tick != tick:
+                return replace(self._here(Reception.DEAF), tick=tick, gap=gap)
+            here = self._here(self._reception())
+            if not self._wanted(here.reception):
+                return replace(here, gap=gap)
         for placed in self._placed(machine, gap):
             world.place(placed)
-        return replace(here, **self._finish(world, notes, tick))
+        return replace(here, gap=gap, **self._finish(world, notes, tick))
 
     def _world_from_here(self, notes: Notes, seed: int | None = None) -> PlacedWorld:
         plan = self.plan
