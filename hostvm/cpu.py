@@ -662,7 +662,8 @@ class Cpu:
         if here & PAGE_MASK == self.env.cr[2] & PAGE_MASK:
             return False
         end = (here & PAGE_MASK) + PAGE_SIZE
-        guarded = bool(self._exits) and self._exits[-1] == end
+        # Exits left from a fault further on would let the block at EIP run over the instructions before them.
+        guarded = bool(self._exits) and self._exits[-1] == end and self._exits[0] <= here + 1
         return not (guarded and here >= end - MAX_INSTRUCTION)
 
     def _take_back(self, why: _Why) -> None:

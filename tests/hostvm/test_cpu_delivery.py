@@ -86,6 +86,25 @@ def test_a_fetch_fault_comes_at_the_instruction_that_crosses_and_costs_a_step() 
     assert bare.cpu.state().cr[1] == CODE + 0x1000
 
 
+def test_a_second_fetch_fault_on_the_same_page_is_not_early_where_the_first_was_not() -> None:
+    """What was prepared at an instruction further on does not serve for one before it."""
+    program = b"\x40" * 14 + b"\xb8\x01"
+    crossing = CODE + 0x1000 - 2
+    bare = BareMachine()
+    bare.memory.write(crossing - 14, program)
+    bare.map(0x11, 0)
+    bare.start(3)
+    bare.cpu.call_host(crossing, 0, 0)
+    _, frame = bare.run_to_handler()
+    assert frame[:3] == (14, 4, crossing)
+    # Behind the handler's hlt: drop vector and error code, go back by six, iret.
+    bare.memory.write(bare.cpu.state().eip, b"\x83\xc4\x08\x83\x2c\x24\x06\xcf")
+    done, frame = bare.run_to_handler()
+    assert frame[:3] == (14, 4, crossing)
+    assert bare.cpu.state().regs[EAX] == 6
+    assert done.steps == 3 + 6 + 1 + 5
+
+
 def test_a_jump_to_an_unmapped_page_faults_at_the_target_in_the_next_step() -> None:
     bare = machine(b"\xe9" + (0x2000 - 5).to_bytes(4, "little"), 3)
     bare.map(0x12, 0)

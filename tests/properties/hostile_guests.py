@@ -1,9 +1,9 @@
 """Hostile Guests on the whole machine: run, recorded, replayed, and looked at for harm.
 
 Beside each hostile Guest stands a *canary*: a Guest with something in its memory, which asks for a timer interrupt and
-sleeps. When the timer has rung and the hostile Guest has ended or sleeps, it looks whether its memory is as it was,
-and says so. `harm` looks at the rest: the Host's own pages, the tables that the CPU walks while the hostile Guest runs,
-and what lies behind its memory.
+sleeps. When the timer has rung it gets the CPU, looks whether its memory is as it was, and says so. `harm` looks at
+the rest: the Host's own pages, the tables that the CPU walks while the hostile Guest runs, and what lies behind its
+memory.
 
 Thousands of runs share a machine: `restore` puts it back to one of two states, power-on or a kernel that has set itself
 up, and then the attack's pages are put in. A test shows that a machine built for one attack does the same.
@@ -72,8 +72,9 @@ SONG, CRY = b"the canary sings\0", b"the canary was harmed\0"
 BUDGET = 20_000
 DIGEST_INTERVAL = 1 << 12
 _SONG, _CRY, _TREASURE = 0x18000, 0x18100, 0x40000
-_TREASURE_WORDS = 4 * PAGE_SIZE // 4
-_ALARM_NS = 30_000
+_TREASURE_WORDS = PAGE_SIZE // 4
+# Late in the budget: when it rings the canary gets the CPU, whatever the other does.
+_ALARM_NS = 140_000
 _OURS = (10, 11, 16, 31)
 _HOST_PAGES = (HOST_PGDIR, HOST_PAGE_TABLE, HOST_SWITCHER_PAGE_TABLE, HOST_TABLES, SWITCHER_TEXT)
 _KEPT_PAGES = (
@@ -277,7 +278,7 @@ class HostileRuns:
         directory = next(root for root in hostile.tables.roots if root)
         table = next(entry & PAGE_MASK for entry in self._words(directory, 1023) if entry & Pte.P)
         return {
-            "canary": (self.machine.guests[CANARY].base + _TREASURE + 0x1234, 1),
+            "canary": (self.machine.guests[CANARY].base + _TREASURE + 0x234, 1),
             "behind": (hostile.base + hostile.loaded.pfn_limit * PAGE_SIZE, 1),
             "host text": (HOST_TEXT + 8, 0x1234),
             "shadow": (table + 4 * 100, HOST_TEXT | 7),
