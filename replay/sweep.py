@@ -346,7 +346,7 @@ class Sweep(Timeline):
     def _compared(self, keep: Snapshot, outcome: Outcome) -> Outcome:
         """The outcome, given what the region would be at its end if the interrupt had not come."""
         with self._run_of_its_own(keep):
-            self._outcome(outcome.tick, outcome.gap)
+            self._outcome(outcome.tick, outcome.gap, None)
             with_it = self._region()
         with self._run_of_its_own(keep):
             self._undisturbed()
