@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -23,6 +24,10 @@ settings.load_profile("repeatable")
 # Programs that tests start must not take colours or columns from the terminal of whoever starts the tests.
 os.environ.pop("COLUMNS", None)
 os.environ["TERM"] = "dumb"
+
+# Whoever starts the tests in the background of a script has ^C ignored, in all programs that they start too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
