@@ -23,7 +23,6 @@ from replay.timeline import Timeline
 from replay.where import BadPlace, tick_of
 
 _KEPT = 1000
-_OWN = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +75,7 @@ class Travel:
         """Go to where `stop` is met next, or last before. Raises TargetFault if that is nowhere."""
         origin = self.timeline.tick
         arrival = self._by_itself(
-            lambda: self.timeline.resume_with(((_OWN, stop),), backwards=backwards)
+            lambda: self.timeline.resume_with(((s.OWN_STOP, stop),), backwards=backwards)
         )
         if any(isinstance(reason, s.HistoryStart | s.HistoryEnd) for reason in arrival.reasons):
             self._go(origin)

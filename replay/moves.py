@@ -22,6 +22,7 @@ from hostvm.units import Tick
 from replay.instructions import LONGEST, is_call, is_return, length_of
 from replay.look import Look, World
 from replay.stops import (
+    OWN_STOP,
     Arrival,
     Breakpoint,
     BreakpointHit,
@@ -40,7 +41,6 @@ from replay.stops import (
 if TYPE_CHECKING:
     from replay.timeline import Timeline
 
-_OWN = 0
 # What a callee may take off the stack besides the return address (RET n), and how far one stack may reach: kernel
 # stacks lie side by side.
 _TAKEN_OFF = 1024
@@ -81,7 +81,7 @@ def step(timeline: Timeline, unit: Unit, *, backwards: bool) -> Arrival:
 
 def _stepped(timeline: Timeline, arrival: Arrival) -> Arrival:
     """Say `Stepped` for what the step itself was looking for, before what else there is at that tick."""
-    rest = tuple(r for r in arrival.reasons if getattr(r, "number", None) != _OWN)
+    rest = tuple(r for r in arrival.reasons if getattr(r, "number", None) != OWN_STOP)
     more = tuple(r for r in timeline.reasons_here(tuple(timeline.stops)) if r not in rest)
     edge = any(isinstance(r, HistoryStart | HistoryEnd) for r in rest)
     return Arrival(arrival.tick, (() if edge else (Stepped(),)) + rest + more)
@@ -90,8 +90,8 @@ def _stepped(timeline: Timeline, arrival: Arrival) -> Arrival:
 def _to(timeline: Timeline, stop: Stop, backwards: bool, *, others: bool = False) -> Arrival:
     """Go to the next tick that `stop` means; the user's stops end the way only if `others`."""
     users = tuple(timeline.stops) if others else ()
-    arrival = timeline.search(((_OWN, stop), *users), backwards=backwards)
-    own = any(getattr(r, "number", None) == _OWN for r in arrival.reasons)
+    arrival = timeline.search(((OWN_STOP, stop), *users), backwards=backwards)
+    own = any(getattr(r, "number", None) == OWN_STOP for r in arrival.reasons)
     if others and not own:
         return arrival
     return _stepped(timeline, arrival)
@@ -163,9 +163,9 @@ def _back_over(timeline: Timeline) -> Arrival:
         at = _code(look)
         return _esp(look) == esp and is_call(at) and look.machine.cpu.eip + length_of(at) == eip
 
-    own = tuple((_OWN, Breakpoint(eip - n, ring=cpl, condition=called)) for n in _CALL_LENGTHS)
+    own = tuple((OWN_STOP, Breakpoint(eip - n, ring=cpl, condition=called)) for n in _CALL_LENGTHS)
     found = timeline.search((*own, *timeline.stops), backwards=True)
-    if any(isinstance(r, BreakpointHit) and r.number == _OWN for r in found.reasons):
+    if any(isinstance(r, BreakpointHit) and r.number == OWN_STOP for r in found.reasons):
         return _stepped(timeline, found)
     return found
 
@@ -216,7 +216,7 @@ def _back_out(timeline: Timeline) -> Arrival:
             notes.append((look.tick, kind))
         return False
 
-    for _ in timeline.scan_back(((_OWN, Instructions(note)),)):
+    for _ in timeline.scan_back(((OWN_STOP, Instructions(note)),)):
         for tick, kind in reversed(notes):
             counter.depth -= kind
             if counter.depth < 0:
@@ -251,7 +251,7 @@ def _switch(timeline: Timeline, backwards: bool) -> Arrival:
     stop = Instructions(turns, timeline.machine.switcher_text)
     origin = timeline.tick
     while True:
-        arrival = timeline.search(((_OWN, stop),), backwards=backwards)
+        arrival = timeline.search(((OWN_STOP, stop),), backwards=backwards)
         if not any(isinstance(r, InstructionMet) for r in arrival.reasons):
             return _stepped(timeline, arrival)
         if timeline.machine.cpu.eip in entries:

@@ -32,6 +32,7 @@ from replay.events import DebuggerWrite, Event, Kind
 from replay.look import GuestPhysicalSpace, GuestSpace, Look, MachineSpace, World
 from replay.places import Place, content, fixed, locate
 from replay.stops import (
+    OWN_STOP,
     Actor,
     Predicate,
     Touch,
@@ -49,7 +50,6 @@ _CONTROL = ("cr0", "cr2", "cr3", "cr4")
 REGISTERS = frozenset(
     {*_GENERAL, *_SEGMENTS, *_CONTROL, "eip", "eflags", "gdtr", "idtr", "tr", "fpu"}
 )
-_OWN = 0
 _A_D = int(Pte.A | Pte.D)
 _GDT_ENTRIES = 32
 _IRQS = 32
@@ -285,7 +285,7 @@ def _memory_change(
 ) -> Tick | None:
     while True:
         watch = Watchpoint(place, Touch.CHANGE)
-        arrival = timeline.search(((_OWN, watch),), backwards=backwards)
+        arrival = timeline.search(((OWN_STOP, watch),), backwards=backwards)
         hits = [r for r in arrival.reasons if isinstance(r, WatchHit)]
         if not hits:
             return None
@@ -425,7 +425,7 @@ def _register_change(timeline: Timeline, name: str, backwards: bool) -> Tick | N
             seen.append((look.tick, value))
         return False
 
-    for _ in timeline.scan_back(((_OWN, Predicate(name, note)),)):
+    for _ in timeline.scan_back(((OWN_STOP, Predicate(name, note)),)):
         while seen:
             tick, value = seen.pop()
             if value != after:
@@ -453,7 +453,7 @@ def _next_register_change(timeline: Timeline, name: str) -> Tick | None:
     now = register_value(timeline.cpu, name)
     origin = timeline.tick
     differs = Predicate(name, lambda look: register_value(look.cpu, name) != now)
-    arrival = timeline.search(((_OWN, differs),), backwards=False)
+    arrival = timeline.search(((OWN_STOP, differs),), backwards=False)
     if not arrival.reasons or register_value(timeline.cpu, name) == now:
         return None
     first = max(origin, arrival.tick - 2)

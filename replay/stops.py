@@ -122,6 +122,8 @@ class Instructions:
 
 Stop: TypeAlias = Breakpoint | Watchpoint | EventStop | Predicate | Instructions
 
+# Number of a stop that a move makes for itself; those of users begin at 1.
+OWN_STOP = 0
 _BOOKKEEPING = frozenset({Kind.STATE_DIGEST, Kind.DIRECT_TRAPS})
 _INTERRUPTS = (HostInterrupt, HostTurnInterrupt, HostWoken)
 _CLASSES: dict[Happening, tuple[type[Event], ...]] = {
@@ -289,6 +291,7 @@ class StopTable:
 
 
 __all__ = [
+    "OWN_STOP",
     "Actor",
     "Arrival",
     "Breakpoint",

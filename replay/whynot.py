@@ -30,12 +30,11 @@ from hostvm.x86 import GATE_PRESENT
 from replay.events import Kind
 from replay.look import Look
 from replay.provenance import Location, SharedField, place_of
-from replay.stops import EventMet, EventStop, Happening, Predicate, WatchHit, Watchpoint
+from replay.stops import OWN_STOP, EventMet, EventStop, Happening, Predicate, WatchHit, Watchpoint
 
 if TYPE_CHECKING:
     from replay.timeline import Timeline
 
-_OWN = 0
 _IRQ_EVENTS = frozenset({Kind.IRQ_RAISED, Kind.IRQ_DELIVERED, Kind.GUEST_ENDED})
 
 
@@ -166,10 +165,10 @@ def _by_predicate(
     timeline: Timeline, holds: Callable[[Look], bool], origin: Tick
 ) -> tuple[Tick, Tick | None]:
     ends = Predicate("not so", lambda look: not holds(look))
-    before = timeline.search(((_OWN, ends),), backwards=True)
+    before = timeline.search(((OWN_STOP, ends),), backwards=True)
     since = timeline.first_tick if holds(timeline.look) else Tick(before.tick + 1)
     timeline.return_to(origin)
-    after = timeline.search(((_OWN, ends),), backwards=False)
+    after = timeline.search(((OWN_STOP, ends),), backwards=False)
     return since, None if holds(timeline.look) else after.tick
 
 
@@ -212,7 +211,10 @@ def _by_watch(timeline: Timeline, location: Location, guest: int) -> _Step:
     halt = next(number for number, call in numbers.items() if call is Call.HALT)
 
     def step(backwards: bool) -> Tick | None:
-        stops = (_OWN, Watchpoint(place)), (_OWN, EventStop(Happening.HYPERCALL, halt, guest))
+        stops = (
+            (OWN_STOP, Watchpoint(place)),
+            (OWN_STOP, EventStop(Happening.HYPERCALL, halt, guest)),
+        )
         arrival = timeline.search(stops, backwards=backwards)
         if any(isinstance(r, WatchHit) for r in arrival.reasons):
             return arrival.tick
