@@ -1,16 +1,30 @@
-"""The command `lgreplay`, also as `python -m replay`."""
+"""The command `lgreplay`, also as `python -m replay`.
+
+A ^C may come while Python still loads our modules, or when all is done and it clears up; its user must not be able to
+tell, so neither may end in a traceback.
+"""
 
 from __future__ import annotations
 
+import signal
 import sys
 from typing import NoReturn
 
-from replay.cli import run
+# As in exit_codes.py, which is not loaded yet when this is needed.
+INTERRUPTED = 130
 
 
 def main() -> NoReturn:
     """Run one command and exit with its code."""
-    sys.exit(run(sys.argv[1:]))
+    try:
+        from replay.cli import run  # noqa: PLC0415
+
+        code = run(sys.argv[1:])
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    except KeyboardInterrupt:
+        print("lgreplay: interrupted", file=sys.stderr)  # noqa: T201
+        code = INTERRUPTED
+    sys.exit(code)
 
 
 if __name__ == "__main__":

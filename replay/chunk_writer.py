@@ -116,10 +116,7 @@ class ChunkWriter(ChunkStream):
         payload = pack_header(self.header)
         self.trace_id, stamp = chunks.stamp_of(payload)
         super().__init__(stamp, 0)
-        try:
-            self._output = TraceOutput(path)
-        except (OSError, ValueError) as error:
-            raise TraceWriteError(path, f"cannot record here: {_reason(error)}") from error
+        self._output = TraceOutput(path)
         self._write_head(payload, images)
         # A number left out says that something has been dropped.
         self._sequence += not whole
@@ -128,6 +125,7 @@ class ChunkWriter(ChunkStream):
 
     def _write_head(self, payload: bytes, images: Mapping[str, bytes]) -> None:
         try:
+            self._open()
             self._append_raw(chunks.pack_prologue(Version()))
             self._append(ChunkType.HEADER, payload, NO_TICKS)
             for data in images.values():
@@ -136,6 +134,13 @@ class ChunkWriter(ChunkStream):
         finally:
             if not self._begun:
                 self._output.remove()
+
+    def _open(self) -> None:
+        try:
+            self._output.open()
+        except (OSError, ValueError) as error:
+            why = f"cannot record here: {_reason(error)}"
+            raise TraceWriteError(self._output.path, why) from error
 
     @property
     def position(self) -> int:
@@ -203,27 +208,30 @@ class ChunkWriter(ChunkStream):
 class ChunkCopy(ChunkStream):
     """Copies the head of a trace and the first chunks of its body, then appends others, then, with `finish`, the tail.
 
-    Raises (all methods): TraceReadError, OSError. Leaving it as a context manager without `finish` leaves no file.
+    It begins when it is entered as a context manager, and leaves no file when it is left without `finish`.
+    Raises (all methods): TraceReadError, OSError.
     """
 
     _output: TraceCopy
 
     def __init__(self, source: TraceInput, head: Head, body: Directory) -> None:
         super().__init__(head.stamp, body.next_sequence)
+        self._source = source
         self._directory = body
         self._output = TraceCopy(source)
+        self._indexed = body.total_kinds() is not None
+
+    def __enter__(self) -> Self:
         copied = False
         try:
+            self._output.open()
             self._append_raw(chunks.pack_prologue(Version()))
-            for piece in source.pieces(chunks.PROLOGUE_SIZE, body.end):
+            for piece in self._source.pieces(chunks.PROLOGUE_SIZE, self._directory.end):
                 self._append_raw(piece)
             copied = True
         finally:
             if not copied:
                 self._output.remove()
-        self._indexed = body.total_kinds() is not None
-
-    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

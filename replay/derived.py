@@ -157,8 +157,8 @@ def derive(
     try:
         file = TraceDerivate(path, force=force)
         try:
-            stream = _Writer(file, derived, level)
-            stream.write()
+            file.open()
+            _Writer(file, derived, level).write()
             _verify(file.temporary, derived, progress)
             file.finish()
         finally:

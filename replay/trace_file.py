@@ -28,6 +28,7 @@ from typing import Self
 
 from replay.chunks import CHUNK_HEADER_SIZE, ChunkHeader, Version, crc, unpack_chunk_header
 from replay.errors import Place, TraceReadError
+from replay.interruption import put_off
 from replay.wire import decompress
 
 if sys.platform != "win32":
@@ -61,27 +62,42 @@ def _lock(descriptor: int) -> None:
             return
 
 
+def _open_locked(path: Path, flags: int, mode: int = 0o666) -> int:
+    descriptor = os.open(path, flags, mode)
+    try:
+        _lock(descriptor)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
 class TraceOutput:
-    """A trace file that is being written. All methods raise OSError when the system refuses."""
+    """A trace file that is being written, from `open` on. All methods raise OSError when the system refuses."""
 
     def __init__(self, path: Path) -> None:
-        if path.is_dir():
-            raise IsADirectoryError(21, "is a directory")
         self.path = path
         self.incomplete = incomplete_path(path)
-        self._put_aside()
-        self._descriptor = os.open(self.incomplete, _NEW | os.O_EXCL, 0o666)
-        _lock(self._descriptor)
+        self._descriptor = -1
+        self._is_ours = False
         self.size = 0
+
+    def open(self) -> None:
+        """Take the name for a file without content. After a ^C at its end there is one to be removed."""
+        if self.path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "is a directory")
+        with put_off():
+            self._put_aside()
+            self._descriptor = _open_locked(self.incomplete, _NEW | os.O_EXCL)
+            self._is_ours = True
 
     def _put_aside(self) -> None:
         """Keep what an earlier recorder left, but do not take it from one that is still at work."""
         try:
-            earlier = os.open(self.incomplete, os.O_RDWR)
+            earlier = _open_locked(self.incomplete, os.O_RDWR)
         except FileNotFoundError:
             return
         try:
-            _lock(earlier)
             self.incomplete.replace(self.incomplete.with_name(self.incomplete.name + "~"))
         finally:
             os.close(earlier)
@@ -136,11 +152,12 @@ class TraceOutput:
     def remove(self) -> None:
         """Close the file and delete it: nothing of use has been written."""
         self.close()
-        self.incomplete.unlink(missing_ok=True)
+        if self._is_ours:
+            self.incomplete.unlink(missing_ok=True)
 
 
 class TraceDraft:
-    """A trace that gets the name `path` when it is whole; until then it is called `temporary`.
+    """A trace that gets the name `path` when it is whole; until then, from `open` on, it is called `temporary`.
 
     What a killed program left there is replaced. All methods raise OSError when the system refuses.
     """
@@ -148,10 +165,15 @@ class TraceDraft:
     def __init__(self, path: Path, temporary: Path, mode: int = 0o666) -> None:
         self.path = path
         self.temporary = temporary
-        self._descriptor = os.open(self.temporary, _NEW, mode)
-        _lock(self._descriptor)
-        os.ftruncate(self._descriptor, 0)
+        self._mode = mode
+        self._descriptor = -1
         self.size = 0
+
+    def open(self) -> None:
+        """Begin with a file without content. After a ^C at its end there is one to be removed."""
+        with put_off():
+            self._descriptor = _open_locked(self.temporary, _NEW, self._mode)
+            os.ftruncate(self._descriptor, 0)
 
     def append(self, *parts: bytes) -> None:
         """Write all parts behind what is there."""
@@ -162,8 +184,9 @@ class TraceDraft:
         """Make sure that all is on the disk, and give it its name."""
         os.fsync(self._descriptor)
         self.check()
-        self.temporary.replace(self.path)
-        self._close()
+        with put_off():
+            self.temporary.replace(self.path)
+            self._close()
 
     def check(self) -> None:
         """Whether it may have that name; asked at the last moment."""
@@ -203,9 +226,13 @@ class TraceDerivate(TraceDraft):
 
     def __init__(self, path: Path, *, force: bool) -> None:
         self._force = force
-        if path.is_dir():
-            raise IsADirectoryError(errno.EISDIR, "is a directory", str(path))
         super().__init__(path, path.with_name(path.name + UNVERIFIED))
+
+    def open(self) -> None:
+        """Begin, unless the name is that of a directory."""
+        if self.path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "is a directory", str(self.path))
+        super().open()
 
     def check(self) -> None:
         """Whether the name is free, or to be taken."""

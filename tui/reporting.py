@@ -11,6 +11,7 @@ import click
 from hostvm.units import Tick
 from replay.commands.terminal import Terminal
 from replay.errors import one_line
+from replay.interruption import put_off
 from replay.log import TraceReader
 from replay.quantities import short_count
 from replay.timeline import Timeline
@@ -40,6 +41,11 @@ def write_report(reader: TraceReader, path: Path, at: str | None) -> None:
 
 def _write(path: Path, page: str) -> None:
     """All or nothing."""
+    with put_off():
+        _replace(path, page)
+
+
+def _replace(path: Path, page: str) -> None:
     file = tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, delete=False)  # noqa: SIM115
     written = False
     try:

@@ -1,0 +1,61 @@
+"""^C that comes while something is half done."""
+
+from __future__ import annotations
+
+import signal
+import threading
+
+import pytest
+
+from replay.interruption import put_off
+
+
+def interrupted(done: list[str], error: type[Exception] | None = None) -> None:
+    with put_off():
+        signal.raise_signal(signal.SIGINT)
+        done.append("the rest")
+        if error is not None:
+            raise error
+
+
+def test_it_comes_at_the_end() -> None:
+    done: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(done)
+    assert done == ["the rest"]
+
+
+def test_it_does_not_hide_an_error() -> None:
+    with pytest.raises(KeyboardInterrupt) as raised:
+        interrupted([], OSError)
+    assert isinstance(raised.value.__context__, OSError)
+
+
+def test_without_one_nothing_happens_and_the_next_is_as_before() -> None:
+    with put_off():
+        pass
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_whoever_ignores_it_goes_on_ignoring_it() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with put_off():
+            signal.raise_signal(signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_other_threads_have_nothing_to_put_off() -> None:
+    seen = []
+
+    def other() -> None:
+        with put_off():
+            seen.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    thread.join()
+    assert seen == [signal.getsignal(signal.SIGINT)]
