@@ -23,7 +23,7 @@ from hostvm.world import World
 from hostvm.x86 import PAGE_SIZE
 from replay.bookmarks import Bookmark, Bookmarks
 from replay.describe import edit_to_text
-from replay.device_answers import Disks
+from replay.device_answers import NO_DISKS, Disks
 from replay.edited_world import BadEdit, EditedWorld
 from replay.ethernet import ports_of
 from replay.event_store import Position
@@ -36,7 +36,8 @@ from replay.machine_header import Origin, header_of
 from replay.session import start_of
 from replay.timeline import Timeline
 from replay.trace_header import MAX_LIST, TraceEnd, TraceEndReason
-from replay.worlds import NO_DISKS, POWER_ON, VIRTUAL_NS_PER_TICK, Since
+from replay.virtual_world import VIRTUAL_NS_PER_TICK
+from replay.world_time import POWER_ON, Since
 
 # ---- edits -----------------------------------------------------------------------------------------
 

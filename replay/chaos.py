@@ -23,11 +23,12 @@ from hostvm.interrupts_and_traps import TIMER_IRQ
 from hostvm.observations import Hypercall, IrqDelivered, Observation, TrapReflected
 from hostvm.units import Tick
 from hostvm.world import DEVICE_VECTOR, TIMER_VECTOR
-from replay.device_answers import Disks
+from replay.device_answers import NO_DISKS, Disks
+from replay.draws import MASK_64, Draws, mix
 from replay.ethernet import Port
 from replay.run_notes import Notes, Watch
 from replay.sweep_world import FREE, Course, Placed, PlacedWorld
-from replay.worlds import HOST_HZ, MASK_64, NO_DISKS, POWER_ON, Draws, mix
+from replay.world_time import HOST_HZ, POWER_ON
 
 # Ticks; drawn so that each power of two is as likely as the next.
 SHORTEST_MOOD, LONGEST_MOOD = 1 << 14, 1 << 19

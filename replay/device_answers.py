@@ -1,18 +1,20 @@
 """What a World answers to devices: the bytes of disk images, random bytes, and just the time that a write takes.
 
-Read next: worlds.py.
+Read next: virtual_world.py, host_world.py.
 """
 
 from __future__ import annotations
 
 import mmap
 from collections.abc import Callable, Mapping
-from typing import TypeAlias
+from types import MappingProxyType
+from typing import Final, TypeAlias
 
 from hostvm.world import Action, Completion, Request
 
 # Images by Guest and device; an image that is shorter than its disk goes on with zeros.
 Disks: TypeAlias = Mapping[tuple[int, int], bytes | mmap.mmap]
+NO_DISKS: Final[Disks] = MappingProxyType({})
 
 
 class Outstanding:

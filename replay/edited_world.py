@@ -21,7 +21,7 @@ from hostvm.edits import Edit
 from hostvm.observations import DirectTraps, Observation, StateDigest
 from hostvm.units import Nanoseconds, Tick
 from hostvm.world import Completion, Request
-from replay.device_answers import Disks
+from replay.device_answers import NO_DISKS, Disks
 from replay.errors import ReplayError
 from replay.ethernet import Port
 from replay.events import (
@@ -36,7 +36,8 @@ from replay.events import (
     TscReading,
 )
 from replay.session import HARDWARE_VECTORS
-from replay.worlds import FAR, NO_DISKS, VIRTUAL_NS_PER_TICK, Since, VirtualWorld
+from replay.virtual_world import VIRTUAL_NS_PER_TICK, VirtualWorld
+from replay.world_time import FAR, Since
 
 
 class BadEdit(ReplayError):

@@ -8,7 +8,7 @@ The peer outside is another program, at a Unix socket, which is told each frame 
 high byte first: what QEMU's `-netdev stream` and passt speak. So a Guest can be given a real network without any
 privilege. Only what reaches a Guest is in the trace; a replay needs no peer.
 
-Read next: worlds.py.
+Read next: virtual_world.py.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from replay.directory import Entry
 from replay.events import DebuggerWrite, Event, HostInterrupt, Kind
 from replay.layouts import LAYOUTS
 from replay.log import TraceReader
-from replay.worlds import FAR
+from replay.world_time import FAR
 
 CHUNKS_KEPT = 12
 # What comes to the machine without its asking: it has to know of their ticks beforehand.

@@ -22,7 +22,7 @@ from replay.events import Event, Kind
 from replay.recording import RecordingWorld
 from replay.session import start_of
 from replay.timeline import Timeline
-from replay.worlds import VirtualWorld
+from replay.virtual_world import VirtualWorld
 
 CHUNK = 4096
 PIECE = 1 << 20

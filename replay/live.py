@@ -37,6 +37,7 @@ from replay.event_store import EventCursor, EventStore, Position
 from replay.events import DebuggerWrite, Event
 from replay.frontier import BranchStore, Frontier, events_from
 from replay.growing import GrowingTimeline
+from replay.host_world import HostWorld
 from replay.log import LogWriter, TraceReader
 from replay.machine_header import Origin, header_of
 from replay.moves import Unit
@@ -47,7 +48,7 @@ from replay.stops import Arrival, Cancelled, HistoryEnd
 from replay.timeline import Timeline
 from replay.trace_file import incomplete_path
 from replay.trace_header import TraceEnd, TraceEndReason
-from replay.worlds import FAR, POWER_ON, HostWorld, Since
+from replay.world_time import FAR, POWER_ON, Since
 
 MakeWorld: TypeAlias = Callable[[Since], World]
 # What is at hand at a tick before its step is made.

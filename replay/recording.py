@@ -41,7 +41,7 @@ from replay.log import LogWriter
 from replay.machine_header import Origin, header_of
 from replay.slices import run_in_slices
 from replay.trace_header import TraceEnd, TraceEndReason
-from replay.worlds import FAR
+from replay.world_time import FAR
 
 IDLE_FLUSH_NS = 100_000_000
 

@@ -19,8 +19,10 @@ from hostvm.edits import Edit
 from hostvm.observations import Observation
 from hostvm.units import Nanoseconds, Tick
 from hostvm.world import TIMER_VECTOR, Action, Completion, Request
+from replay.draws import Draws
 from replay.script import Answered, Script, Stimulus, Stretch, Way
-from replay.worlds import FAR, POWER_ON, VIRTUAL_NS_PER_TICK, Draws, Since, VirtualWorld
+from replay.virtual_world import VIRTUAL_NS_PER_TICK, VirtualWorld
+from replay.world_time import FAR, POWER_ON, Since
 
 # A request that so many interrupts did not answer was not made in the recording.
 _OVERDUE = 3

@@ -47,7 +47,8 @@ from replay.log import Checkpoint, TraceReader
 from replay.machine_header import machine_of
 from replay.slices import run_in_slices
 from replay.trace_header import TraceEnd
-from replay.worlds import FAR, VirtualWorld
+from replay.virtual_world import VirtualWorld
+from replay.world_time import FAR
 
 LOOK_AHEAD = 4096
 VIRTUAL_IRQS = 32

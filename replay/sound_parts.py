@@ -33,8 +33,8 @@ from replay.stored_states import (
 )
 from replay.survey import Survey
 from replay.trace_header import TraceEnd
+from replay.virtual_world import VirtualWorld
 from replay.wire import unpack_map
-from replay.worlds import VirtualWorld
 
 # Of these nothing is lost that cannot be had again.
 NO_EVENTS = frozenset({ChunkType.CHECKPOINT, ChunkType.INDEX, *STORED_TYPES})

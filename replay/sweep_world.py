@@ -8,7 +8,7 @@ the Host finds a reason for it, as it would have if things had taken another tim
      alone, as one that is late does.
 
 What comes besides those that are placed is the `Background`. What is worth knowing of the run is noted on the way
-(`Notes`). Read next: run_notes.py, sweep.py; worlds.py (VirtualWorld).
+(`Notes`). Read next: run_notes.py, sweep.py; virtual_world.py.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ from hostvm.machine import Machine
 from hostvm.observations import Observation
 from hostvm.units import Nanoseconds, Tick
 from hostvm.world import DEVICE_VECTOR, TIMER_VECTOR, Action, Completion, Request
-from replay.device_answers import Disks, answer
+from replay.device_answers import NO_DISKS, Disks, answer
 from replay.ethernet import Port
 from replay.run_notes import Notes
 from replay.scan import Scan
-from replay.worlds import FAR, HOST_HZ, NO_DISKS, VIRTUAL_LATENCY_NS, Since, VirtualWorld
+from replay.virtual_world import VIRTUAL_LATENCY_NS, VirtualWorld
+from replay.world_time import FAR, HOST_HZ, Since
 
 # A device that no Guest has.
 FREE = 255

@@ -20,7 +20,7 @@ from hostvm.cpu_state import CpuState
 from hostvm.edits import Edit
 from hostvm.units import Tick
 from replay.bookmarks import Bookmarks
-from replay.device_answers import Disks
+from replay.device_answers import NO_DISKS, Disks
 from replay.event_store import EventStore
 from replay.events import Event
 from replay.log import TraceReader
@@ -42,7 +42,6 @@ from replay.stops import (
 from replay.symbols import Symbols
 from replay.where import tick_of
 from replay.whynot import Obstacle, whynot
-from replay.worlds import NO_DISKS
 
 if TYPE_CHECKING:
     from replay.branch import Branch

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 
 from replay.commands.live_recording import live_recording
 from replay.commands.plan import COMPUTED, Plan, Wish
+from replay.host_world import HostWorld
 from replay.live import LiveTimeline
-from replay.worlds import HostWorld
 from tui.snapshot import CONSOLE
 
 _AGAIN_NS = 100_000_000

@@ -19,7 +19,8 @@ from replay.errors import one_line
 from replay.ethernet import ports_of
 from replay.live import LiveTimeline, record_live
 from replay.machine_header import Origin
-from replay.worlds import FAR, Since, VirtualWorld
+from replay.virtual_world import VirtualWorld
+from replay.world_time import FAR, Since
 
 
 @contextmanager

@@ -29,9 +29,11 @@ from replay.chaos import ChaosWorld
 from replay.commands.init_program import read_program, words_for
 from replay.device_answers import Disks
 from replay.ethernet import Peer, ports_of
+from replay.host_world import Console, HostWorld
 from replay.keep import Keep
 from replay.trace_file import incomplete_path
-from replay.worlds import HOST_HZ, Console, HostWorld, VirtualWorld
+from replay.virtual_world import VirtualWorld
+from replay.world_time import HOST_HZ
 
 CHAOS = "chaos"
 COMPUTED = ("virtual", CHAOS)

@@ -22,11 +22,12 @@ from replay.commands.plan import Wish, choose_seed, free_name, make_plan, make_w
 from replay.commands.terminal import Terminal
 from replay.describe import END_OF_GUEST
 from replay.errors import one_line
+from replay.host_world import HostWorld
 from replay.machine_header import Origin
 from replay.quantities import short_count
 from replay.recording import Recorded, record
 from replay.trace_header import TraceEndReason
-from replay.worlds import FAR, HostWorld
+from replay.world_time import FAR
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 END_WORDS = {

@@ -8,7 +8,7 @@ from typing import Any
 
 from hostvm.machine import Machine, MachineConfig
 from hostvm.units import Tick
-from replay.worlds import VirtualWorld
+from replay.virtual_world import VirtualWorld
 from tests.bench.bare_engine import bare_engine, registers
 from tests.bench.figures import (
     Action,

@@ -18,7 +18,7 @@ from hostvm.observations import Observation, TrapReflected
 from hostvm.units import Tick
 from hostvm.world import Completion
 from replay.catalogue import find_kernel
-from replay.worlds import VirtualWorld
+from replay.virtual_world import VirtualWorld
 from tests.bench.compute import on_the_bare_engine_for
 from tests.bench.figures import Aim, Figure, Measured, Timed, alternate, ratio, summary, timed
 from tests.bench.programs import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hostvm.machine import Machine, MachineConfig
 from hostvm.units import Tick
-from replay.worlds import VirtualWorld
+from replay.virtual_world import VirtualWorld
 from tests.bench.bare_engine import bare_engine
 from tests.bench.figures import Action, Aim, Figure, Measured, alternate, summary, timed
 from tests.bench.programs import HYPERCALL_SETUP_TICKS, HYPERCALLS, guest

@@ -27,7 +27,7 @@ from replay.moves import Unit
 from replay.recording import record
 from replay.session import Session
 from replay.timeline import Timeline
-from replay.worlds import VirtualWorld
+from replay.virtual_world import VirtualWorld
 from tests.bench.figures import Aim, Figure, Measured, cpu_time, ratio, summary, timed
 from tests.bench.workloads import Stopwatch
 

@@ -13,7 +13,8 @@ from replay.machine_header import Origin
 from replay.recording import record
 from replay.session import Session
 from replay.slices import FIRST_SLICE, run_in_slices
-from replay.worlds import FAR, VirtualWorld
+from replay.virtual_world import VirtualWorld
+from replay.world_time import FAR
 from tests.bench.figures import cpu_time
 from tests.hostvm.quiet_world import hello_kernel
 

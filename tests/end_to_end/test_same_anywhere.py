@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 
 from hostvm.machine import Machine
 from hostvm.units import Tick
+from replay.host_world import HostWorld
 from replay.log import TraceReader
 from replay.session import Session
-from replay.worlds import HostWorld, VirtualWorld
+from replay.virtual_world import VirtualWorld
 from tests.end_to_end.commands import ROOT, environment, lgreplay
 from tests.end_to_end.final_digest import final_digest
 from tests.replay.recorded import hello, record_hello, verify

@@ -21,10 +21,11 @@ from hostvm.world import World
 from replay.catalogue import find_kernel
 from replay.checkpoints import checkpoint_of, state_of
 from replay.events import DeviceCompletion, Event, StateDigest
+from replay.host_world import HostWorld
 from replay.log import TraceReader
 from replay.recording import RecordingWorld
 from replay.session import ReplayWorld, Session
-from replay.worlds import HostWorld, VirtualWorld
+from replay.virtual_world import VirtualWorld
 from tests.replay.recorded import events_of, record_hello, verify
 
 KERNELS = ("kestrel", "kestrel-2.6.23", "kestrel-2.6.27", "kestrel-2.6.32")

@@ -50,8 +50,8 @@ from replay.stored_states import (
     Wish,
     pack_states,
 )
+from replay.virtual_world import VirtualWorld
 from replay.wire import Value, pack_map
-from replay.worlds import VirtualWorld
 from tests.replay.recorded import hello, record_hello
 from tests.replay.traces import (
     END,

@@ -25,7 +25,7 @@ from hostvm.machine import Machine
 from hostvm.observations import EndReason, IrqRaised
 from hostvm.units import Tick
 from hostvm.world import DEVICE_VECTOR, Completion
-from replay.worlds import VirtualWorld
+from replay.virtual_world import VirtualWorld
 from tests.hostvm.lguest_kit import DATA, Bench
 from tests.hostvm.quiet_world import END_OF_TIME, QuietWorld, hello, machine_of
 from tests.replay.test_restart import restarting

@@ -13,7 +13,7 @@ from hostvm.machine import Machine, MachineConfig
 from hostvm.units import Tick
 from hostvm.x86 import PAGE_SHIFT, PAGE_SIZE
 from replay.catalogue import find_kernel
-from replay.worlds import VirtualWorld
+from replay.virtual_world import VirtualWorld
 
 
 def machine_of(guest: str, line: str = "", count: int = 1) -> Machine:

@@ -47,7 +47,7 @@ from replay.log import TraceReader
 from replay.machine_header import Origin
 from replay.recording import RecordingWorld, record
 from replay.session import ReplayWorld, Session
-from replay.worlds import VirtualWorld
+from replay.virtual_world import VirtualWorld
 from tests.properties.hostile_attacks import Attack
 from tests.properties.hostile_kernels import (
     DATA,

@@ -13,7 +13,7 @@ import pytest
 from hostvm.machine import Machine
 from hostvm.observations import GuestEnded
 from hostvm.units import Tick
-from replay.worlds import VirtualWorld
+from replay.virtual_world import VirtualWorld
 from tests.properties.hostile_attacks import attack
 from tests.properties.hostile_guests import HOSTILE, HostileRuns, config_of, judge, judge_file
 from tests.properties.hostile_kernels import HANDLER, elf

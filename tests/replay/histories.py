@@ -22,7 +22,7 @@ from replay.recording import record
 from replay.session import Session
 from replay.stops import Condition
 from replay.timeline import Timeline
-from replay.worlds import VirtualWorld
+from replay.virtual_world import VirtualWorld
 from tests.replay.recorded import Silent
 
 MEMORY = 16 << 20

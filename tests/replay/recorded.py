@@ -19,7 +19,8 @@ from replay.machine_header import Origin
 from replay.recording import Recorded, record
 from replay.session import Session, Verified
 from replay.trace_header import TraceEnd
-from replay.worlds import FAR, VirtualWorld
+from replay.virtual_world import VirtualWorld
+from replay.world_time import FAR
 
 ORIGIN = Origin("virtual", 1, ("lgreplay", "record"))
 

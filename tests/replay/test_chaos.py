@@ -16,11 +16,11 @@ from hostvm.units import Tick
 from replay import cli
 from replay.chaos import LONGEST_MOOD, SHORTEST_MOOD, ChaosWorld, Mood, drawn_between
 from replay.commands.tries import without_ours
+from replay.draws import Draws
 from replay.events import HostInterrupt, HostTurnInterrupt
 from replay.exit_codes import ExitCode
 from replay.log import TraceReader
 from replay.session import Session
-from replay.worlds import Draws
 
 GUEST = ["--guest", "kestrel-no-window", "--append", "hz=4000 -- 8"]
 SHORT = [*GUEST, "--max-ticks", "600k", "--quiet"]

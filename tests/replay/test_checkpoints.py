@@ -17,8 +17,8 @@ from hostvm.units import Tick
 from replay.checkpoints import checkpoint_of, state_of
 from replay.errors import Place, TraceFormatError
 from replay.log import Checkpoint
+from replay.virtual_world import VirtualWorld
 from replay.wire import pack_map, unpack_map
-from replay.worlds import VirtualWorld
 from tests.replay.recorded import hello
 
 HERE = ("a.lgt", 0x123)

@@ -25,8 +25,8 @@ from replay.machine_header import header_of
 from replay.pack import pack
 from replay.recording import RecordingWorld
 from replay.trace_header import TraceEnd, TraceEndReason
+from replay.virtual_world import VirtualWorld
 from replay.where import BadPlace
-from replay.worlds import VirtualWorld
 from tests.replay.histories import forward_digests, record_guest, walk
 from tests.replay.recorded import ORIGIN, events_of, hello, record_hello, verify
 from tests.replay.test_edits import DebuggedWorld, writes  # noqa: F401 - a fixture

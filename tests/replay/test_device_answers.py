@@ -10,7 +10,8 @@ import pytest
 from hostvm.units import Tick
 from hostvm.world import DEVICE_VECTOR, Action, Completion, Request
 from replay.device_answers import Disks, Outstanding, answer
-from replay.worlds import HostWorld, VirtualWorld
+from replay.host_world import HostWorld
+from replay.virtual_world import VirtualWorld
 
 DISKS: Disks = {(1, 2): bytes(range(200))}
 READ = Request(1, 2, 3, Action.READ, 10, 4)

@@ -18,7 +18,8 @@ from replay.events import DebuggerWrite, Event
 from replay.log import TraceReader
 from replay.recording import RecordingWorld
 from replay.session import Session
-from replay.worlds import FAR, VirtualWorld
+from replay.virtual_world import VirtualWorld
+from replay.world_time import FAR
 from tests.end_to_end.commands import lgreplay
 from tests.replay.recorded import altered, events_of, hello, record_hello, verify
 

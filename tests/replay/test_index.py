@@ -32,8 +32,8 @@ from replay.stored_states import STORED_TYPES, StoredStates, Wish, pack_states, 
 from replay.timeline import Timeline
 from replay.trace_file import COPYING, TraceCopy
 from replay.trace_header import TraceEnd, TraceEndReason
+from replay.virtual_world import VirtualWorld
 from replay.wire import pack_map, unpack_map
-from replay.worlds import VirtualWorld
 from tests.end_to_end.commands import complaint, lgreplay
 from tests.fuzz.trace import another_value
 from tests.replay.histories import forward_digests, record_guest

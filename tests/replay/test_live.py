@@ -19,6 +19,7 @@ from replay.catalogue import find_kernel
 from replay.commands.plan import Wish, make_plan
 from replay.edited_world import BadEdit
 from replay.events import DebuggerWrite
+from replay.host_world import Console, HostWorld
 from replay.live import LiveTimeline, record_live
 from replay.log import TraceReader
 from replay.machine_header import Origin
@@ -26,7 +27,8 @@ from replay.moves import Unit
 from replay.session import Session
 from replay.stops import Breakpoint, Cancelled, HistoryEnd
 from replay.trace_header import TraceEndReason
-from replay.worlds import FAR, Console, HostWorld, VirtualWorld
+from replay.virtual_world import VirtualWorld
+from replay.world_time import FAR
 from tests.replay.histories import MEMORY, record_guest
 
 

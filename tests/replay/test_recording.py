@@ -27,13 +27,15 @@ from replay.events import (
     RandomChoice,
     TscReading,
 )
+from replay.host_world import HostWorld
 from replay.keep import Keep
 from replay.log import TraceReader
 from replay.machine_header import TraceMismatch
 from replay.recording import RecordingWorld
 from replay.session import LOOK_AHEAD, ReplayWorld, Session
 from replay.trace_header import TraceEndReason
-from replay.worlds import FAR, HostWorld, VirtualWorld
+from replay.virtual_world import VirtualWorld
+from replay.world_time import FAR
 from tests.replay.recorded import (
     Silent,
     altered,

@@ -25,7 +25,7 @@ from replay.machine_header import Origin
 from replay.private import findings
 from replay.recording import record
 from replay.redact import redact
-from replay.worlds import Arrival, VirtualWorld
+from replay.virtual_world import Arrival, VirtualWorld
 from tests.replay.recorded import Silent, events_of, record_hello, verify
 from tests.replay.traces import take_apart
 

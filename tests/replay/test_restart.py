@@ -16,7 +16,7 @@ from replay.checkpoints import checkpoint_of, state_of
 from replay.log import TraceReader
 from replay.session import Session
 from replay.timeline import Timeline
-from replay.worlds import VirtualWorld
+from replay.virtual_world import VirtualWorld
 from tests.hostvm.user_programs import program
 from tests.replay.recorded import events_of, record_hello, verify
 

@@ -27,7 +27,7 @@ from replay.pack import pack
 from replay.recording import RecordingWorld
 from replay.salvage import NothingToSave, Salvage, Saved
 from replay.trace_header import TraceEnd, TraceEndReason
-from replay.worlds import VirtualWorld
+from replay.virtual_world import VirtualWorld
 from tests.fuzz.trace import ACCIDENTS
 from tests.replay.histories import forward_digests
 from tests.replay.recorded import ORIGIN, altered, events_of, hello, verify

@@ -10,7 +10,7 @@ from hostvm.units import Tick
 from replay.catalogue import find_kernel
 from replay.event_store import Position
 from replay.snapshots import DENSE_SNAPSHOTS, Snapshots
-from replay.worlds import VirtualWorld
+from replay.virtual_world import VirtualWorld
 
 NOWHERE = Position(0, 0)
 FIRST = 300_000

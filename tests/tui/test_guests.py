@@ -14,7 +14,7 @@ from hostvm.machine import MachineConfig
 from replay.catalogue import find_kernel
 from replay.events import ConsoleOutput
 from replay.timeline import Timeline
-from replay.worlds import VirtualWorld
+from replay.virtual_world import VirtualWorld
 from tests.replay.recorded import record_hello
 from tests.tui.sitting import RACE, Sitting
 from tui.chosen_look import ChosenLook

@@ -15,9 +15,10 @@ from hostvm.units import Tick
 from hostvm.world import World
 from replay.ethernet import ports_of
 from replay.events import DeviceCompletion, Event
+from replay.host_world import HostWorld
 from replay.recording import RecordingWorld
 from replay.session import ReplayWorld
-from replay.worlds import HostWorld, VirtualWorld
+from replay.virtual_world import VirtualWorld
 from tests.hostvm.devices.device_guest import DATA, MEMORY, Program
 from tests.hostvm.devices.driver import WRITE, Bench, Driver
 from tests.hostvm.lguest_kit import kills

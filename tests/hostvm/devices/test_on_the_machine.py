@@ -23,11 +23,12 @@ from hostvm.world import Completion, World
 from replay.checkpoints import checkpoint_of, state_of
 from replay.errors import Place, TraceFormatError
 from replay.events import DeviceCompletion, Event
+from replay.host_world import HostWorld
 from replay.log import Checkpoint
 from replay.recording import RecordingWorld
 from replay.session import ReplayWorld
+from replay.virtual_world import Arrival, VirtualWorld
 from replay.wire import Value, pack_map, unpack_map
-from replay.worlds import Arrival, HostWorld, VirtualWorld
 from tests.hostvm.devices.device_guest import (
     BLOCK,
     CONFIGS,

@@ -1,30 +1,15 @@
-"""VirtualWorld and HostWorld, asked as a machine asks."""
+"""VirtualWorld, asked as a machine asks."""
 
 from __future__ import annotations
 
-import os
-import threading
-import time
-
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hostvm.machine import Machine
 from hostvm.units import Nanoseconds, Tick
 from hostvm.world import DEVICE_VECTOR, TIMER_VECTOR, Completion
-from replay.worlds import (
-    FAR,
-    HOST_RESOLUTION_NS,
-    MASK_64,
-    VIRTUAL_EPOCH,
-    Arrival,
-    Console,
-    Draws,
-    HostWorld,
-    VirtualWorld,
-    mix,
-)
+from replay.virtual_world import Arrival, VirtualWorld
+from replay.world_time import FAR, VIRTUAL_EPOCH
 from tests.replay.recorded import hello
 
 TYPED = Completion(0, 0, 1, b"ls\n")
@@ -218,104 +203,3 @@ class HostsVectors(VirtualWorld):
     def interrupt_taken(self, tick: Tick, guest: int, vector: int, eip: int, check: int) -> None:
         super().interrupt_taken(tick, guest, vector, eip, check)
         self.vectors.append(vector)
-
-
-def test_mixing_is_that_of_splitmix64() -> None:
-    """First numbers of the reference implementation for state 1234567."""
-    state, step = 1234567, 0x9E3779B97F4A7C15
-    numbers = [mix(state + step * rank & MASK_64) for rank in (1, 2, 3)]
-    assert numbers == [6457827717110365317, 3203168211198807973, 9817491932198370423]
-
-
-@given(SEEDS, st.integers(1, (1 << 32) - 1))
-def test_a_draw_is_below_its_bound(seed: int, bound: int) -> None:
-    assert 0 <= Draws(seed).below(bound) < bound
-
-
-class TestHostWorld:
-    def test_its_clock_is_this_computers_in_whole_microseconds(self) -> None:
-        world = HostWorld(0)
-        before = time.time_ns()
-        now = world.clock(Tick(0), 0)
-        assert now % HOST_RESOLUTION_NS == 0
-        assert abs(now - before) < 10**9
-
-    def test_waiting_lasts_until_the_deadline(self) -> None:
-        world = HostWorld(0)
-        deadline = Nanoseconds(world.clock(Tick(0), 0) + 20_000_000)
-        world.program_timer(Tick(0), deadline)
-        assert world.wait(Tick(0), 0) == TIMER_VECTOR
-        assert world.clock(Tick(0), 0) >= deadline
-
-    def test_waiting_for_nothing_ends_the_machine(self) -> None:
-        assert HostWorld(0).wait(Tick(0), 0) is None
-
-    def test_stop_ends_a_long_wait_at_once(self) -> None:
-        world = HostWorld(0)
-        world.program_timer(Tick(0), Nanoseconds(world.clock(Tick(0), 0) + 10**12))
-        threading.Timer(0.05, world.stop).start()
-        began = time.monotonic()
-        assert world.wait(Tick(0), 0) is None
-        assert time.monotonic() - began < 5
-
-    def test_the_horizon_is_near_and_ahead_while_nothing_is_due(self) -> None:
-        world = HostWorld(0, host_hz=0)
-        assert Tick(100) < world.horizon(Tick(100)) < Tick(1_000_000)
-
-    def test_the_horizon_is_here_once_the_timer_is_due(self) -> None:
-        world = HostWorld(0, host_hz=0)
-        world.program_timer(Tick(0), world.clock(Tick(0), 0))
-        assert world.horizon(Tick(7)) == Tick(7)
-        assert world.interrupt_line(Tick(7)) == TIMER_VECTOR
-
-    def test_its_tick_comes_in_real_time(self) -> None:
-        world = HostWorld(0, host_hz=1000)
-        began = time.monotonic()
-        while world.interrupt_line(Tick(0)) is None:
-            assert time.monotonic() - began < 5
-        world.interrupt_taken(Tick(0), 0, TIMER_VECTOR, 0, 0)
-        assert world.horizon(Tick(0)) > Tick(0)
-
-    def test_its_tick_neither_wakes_nor_keeps_alive(self) -> None:
-        world = HostWorld(0, host_hz=1000)
-        assert world.wait(Tick(0), 0) is None
-        deadline = Nanoseconds(world.clock(Tick(0), 0) + 20_000_000)
-        world.program_timer(Tick(0), deadline)
-        assert world.wait(Tick(0), 0) == TIMER_VECTOR
-        assert world.clock(Tick(0), 0) >= deadline
-
-    def test_a_faster_machine_gets_longer_stretches(self) -> None:
-        slow, fast = HostWorld(0, host_hz=0), HostWorld(0, host_hz=0)
-        for round_ in range(5):
-            slow.horizon(Tick(round_))
-            fast.horizon(Tick(round_ * 1_000_000))
-            time.sleep(0.002)
-        slow_stretch = slow.horizon(Tick(5)) - 5
-        assert fast.horizon(Tick(5_000_000)) - 5_000_000 > 10 * slow_stretch
-
-    def test_what_is_typed_reaches_the_console(self) -> None:
-        reading, writing = os.pipe()
-        try:
-            world = HostWorld(0, Console(reading, guest=0, device=0, irq=1))
-            os.write(writing, b"ls\n")
-            assert world.wait(Tick(0), 0) == DEVICE_VECTOR
-            assert world.completions(Tick(0)) == (TYPED,)
-        finally:
-            os.close(reading)
-            os.close(writing)
-
-    def test_the_end_of_typing_is_no_interrupt(self) -> None:
-        reading, writing = os.pipe()
-        os.close(writing)
-        try:
-            world = HostWorld(0, Console(reading, guest=0, device=0, irq=1))
-            assert world.wait(Tick(0), 0) is None
-        finally:
-            os.close(reading)
-
-    @pytest.mark.parametrize("bound", [1, 4, 1 << 32])
-    def test_equal_seeds_give_equal_choices(self, bound: int) -> None:
-        one, other = HostWorld(8), HostWorld(8)
-        assert [one.choose(Tick(0), 0, bound) for _ in range(20)] == [
-            other.choose(Tick(0), 0, bound) for _ in range(20)
-        ]
