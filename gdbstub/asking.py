@@ -1,6 +1,6 @@
 """Commands that ask about the place where we are, and do not move: tables, provenance, interrupts that do not come.
 
-Read next: tables.py; replay/locations.py, replay/provenance.py, replay/whynot.py.
+Read next: tables.py; replay/location_words.py, replay/provenance.py, replay/whynot.py.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from gdbstub.errors import Errno, TargetFault
 from gdbstub.tables import NAMES, table
 from gdbstub.words import Command, Talk, wrong
 from replay.describe import event_to_text
-from replay.locations import BadLocation, location_of
+from replay.location_words import BadLocation, location_of
+from replay.locations import Location, NoSuchLocation
 from replay.predicate import BadPredicate
-from replay.provenance import Location, NoSuchLocation, Write
+from replay.provenance import Write
 from replay.timeline import Interrupted
 
 _Answer = TypeVar("_Answer")

@@ -24,7 +24,7 @@ from gdbstub.timeline_target import TimelineTarget
 from replay.branch import Branch
 from replay.errors import ReplayError
 from replay.live import LiveTimeline
-from replay.locations import BadLocation
+from replay.location_words import BadLocation
 from replay.named_stops import NoSuchStop
 from replay.predicate import BadPredicate
 from replay.shared_position import PositionServer, SharedStop, Standing

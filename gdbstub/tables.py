@@ -29,7 +29,8 @@ from hostvm.x86 import (
 )
 from replay.describe import TRAP_NAMES, event_to_text
 from replay.events import Event, Kind
-from replay.provenance import RealIdtEntry, value_of
+from replay.location_values import value_of
+from replay.locations import RealIdtEntry
 from replay.timeline import Timeline
 from replay.whynot import Why, reasons
 

@@ -17,10 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from replay.bookmarks import Bookmark
-    from replay.look import CURRENT, GuestPhysicalSpace, GuestSpace, MachineSpace, World
-    from replay.moves import Unit
-    from replay.places import Place
-    from replay.provenance import (
+    from replay.locations import (
         GdtEntry,
         GuestEntry,
         IdtEntry,
@@ -29,8 +26,11 @@ if TYPE_CHECKING:
         Register,
         ShadowEntry,
         SharedField,
-        Write,
     )
+    from replay.look import CURRENT, GuestPhysicalSpace, GuestSpace, MachineSpace, World
+    from replay.moves import Unit
+    from replay.places import Place
+    from replay.provenance import Write
     from replay.stops import (
         Arrival,
         Breakpoint,
@@ -51,22 +51,22 @@ _WHERE = {
     "Breakpoint": ("replay.stops", "Breakpoint"),
     "CURRENT": ("replay.look", "CURRENT"),
     "EventStop": ("replay.stops", "EventStop"),
-    "GdtEntry": ("replay.provenance", "GdtEntry"),
-    "GuestEntry": ("replay.provenance", "GuestEntry"),
+    "GdtEntry": ("replay.locations", "GdtEntry"),
+    "GuestEntry": ("replay.locations", "GuestEntry"),
     "GuestPhysicalSpace": ("replay.look", "GuestPhysicalSpace"),
     "GuestSpace": ("replay.look", "GuestSpace"),
     "Happening": ("replay.stops", "Happening"),
-    "IdtEntry": ("replay.provenance", "IdtEntry"),
+    "IdtEntry": ("replay.locations", "IdtEntry"),
     "Interrupted": ("replay.timeline", "Interrupted"),
     "MachineSpace": ("replay.look", "MachineSpace"),
     "Obstacle": ("replay.whynot", "Obstacle"),
-    "PendingBit": ("replay.provenance", "PendingBit"),
+    "PendingBit": ("replay.locations", "PendingBit"),
     "Place": ("replay.places", "Place"),
     "Predicate": ("replay.stops", "Predicate"),
-    "RealIdtEntry": ("replay.provenance", "RealIdtEntry"),
-    "Register": ("replay.provenance", "Register"),
-    "ShadowEntry": ("replay.provenance", "ShadowEntry"),
-    "SharedField": ("replay.provenance", "SharedField"),
+    "RealIdtEntry": ("replay.locations", "RealIdtEntry"),
+    "Register": ("replay.locations", "Register"),
+    "ShadowEntry": ("replay.locations", "ShadowEntry"),
+    "SharedField": ("replay.locations", "SharedField"),
     "Timeline": ("replay.timeline", "Timeline"),
     "Touch": ("replay.stops", "Touch"),
     "Unit": ("replay.moves", "Unit"),

@@ -20,13 +20,13 @@ from hostvm.units import Tick
 from hostvm.x86 import PAGE_SIZE
 from replay.attempts import Attempts
 from replay.events import Event, HostInterrupt, Kind
+from replay.locations import GuestEntry, Location, NoSuchLocation, Register, place_of
 from replay.look import GuestPhysicalSpace, World
 from replay.no_return import NoReturn, find_no_return
 from replay.origin import Link, base_of, chain
 from replay.outcomes import Verdict
 from replay.places import Place
 from replay.predicate import NAMES
-from replay.provenance import GuestEntry, Location, NoSuchLocation, Register, place_of
 from replay.stops import Actor, Breakpoint
 from replay.sweep import BadSweep
 

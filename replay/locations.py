@@ -1,124 +1,155 @@
-"""Locations in words: what "who wrote this?" is asked about, in every program that asks it.
+"""Locations: anything of the machine that has a value, and where in memory it is, if it is there.
 
-    eax, $eax                 a register of the CPU
-    idt N, gdt N              an entry of the Guest's table, as the Host keeps it; real-idt N: the CPU's gate
-    pending N, irq N          whether interrupt N is pending
-    gpte ADDRESS, pte ADDRESS the Guest's own page-table entry for an address; spte ADDRESS: its shadow
-    field NAME                a word that Guest and Host share; NAME alone, such as irq_enabled, where no symbol has it
-    ADDRESS [LENGTH]          memory, 4 bytes by default; also ADDRESS,LENGTH
+A location is bytes in memory, a register of the CPU, or something that the Host keeps in its own mind: a Guest's IDT or
+GDT entry, a pending interrupt. Some are a word in memory that has to be found first - a page-table entry, a field of
+the page that Guest and Host share - and where they are may change as the machine runs.
 
-A number or an address is an expression over symbols, registers and the Guest's state (predicate.py).
-
-Read next: provenance.py.
+Read next: location_values.py, location_words.py; provenance.py for what is asked of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import fields
-from types import MappingProxyType
-from typing import TYPE_CHECKING, TypeAlias
+from dataclasses import dataclass
+from typing import TypeAlias
 
-from hostvm.lguest_data import DataLayout
-from replay.places import Place
-from replay.provenance import (
-    REGISTERS,
-    GdtEntry,
-    GuestEntry,
-    IdtEntry,
-    Location,
-    PendingBit,
-    RealIdtEntry,
-    Register,
-    ShadowEntry,
-    SharedField,
+from hostvm.memory_map import SWITCHER_SLOT
+from hostvm.x86 import PAGE_MASK, Pte
+from replay.look import GuestPhysicalSpace, GuestSpace, Look, MachineSpace
+from replay.places import Place, fixed
+
+VECTORS = 256
+
+
+class NoSuchLocation(ValueError):
+    """A location that this machine does not have, or not at this moment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Register:
+    """A register of the CPU: general, segment, eip, eflags, cr0 cr2 cr3 cr4, idtr, gdtr, tr, or fpu."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class IdtEntry:
+    """What a Guest asked for as gate of a vector."""
+
+    vector: int
+    guest: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RealIdtEntry:
+    """The gate that the CPU really has for a vector while a Guest runs."""
+
+    vector: int
+
+
+@dataclass(frozen=True, slots=True)
+class GdtEntry:
+    """A descriptor of a Guest's GDT, as the Host keeps it."""
+
+    index: int
+    guest: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PendingBit:
+    """Whether a virtual interrupt is pending."""
+
+    irq: int
+    guest: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class GuestEntry:
+    """The Guest's own page-table entry for a linear address."""
+
+    address: int
+    guest: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowEntry:
+    """The shadow page-table entry for a linear address, without A and D, which the CPU and snapshots set and clear."""
+
+    address: int
+    guest: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SharedField:
+    """A word of the page that Guest and Host share, such as irq_enabled."""
+
+    name: str
+    guest: int = 0
+
+
+Location: TypeAlias = (
+    Place
+    | Register
+    | IdtEntry
+    | RealIdtEntry
+    | GdtEntry
+    | PendingBit
+    | GuestEntry
+    | ShadowEntry
+    | SharedField
 )
 
-if TYPE_CHECKING:
-    from replay.timeline import Timeline
 
-MakePlace: TypeAlias = Callable[[int, int], Place]
-_NUMBERED: Mapping[str, Callable[[int, int], Location]] = MappingProxyType(
-    {
-        "idt": IdtEntry,
-        "gdt": GdtEntry,
-        "real-idt": lambda vector, _: RealIdtEntry(vector),
-        "realidt": lambda vector, _: RealIdtEntry(vector),
-        "pending": PendingBit,
-        "irq": PendingBit,
-        "gpte": GuestEntry,
-        "pte": GuestEntry,
-        "spte": ShadowEntry,
-    }
-)
-WORDS = (*_NUMBERED, "field")
-# Words of the page that Guest and Host share, which nothing else is called by.
-SHARED = ("irq_enabled", "irq_pending", "blocked_interrupts")
-_FIELDS = frozenset(each.name for each in fields(DataLayout)) - {"size", "slot_words"}
-_LENGTH = 4
-_LONGEST = 4096
+def place_of(look: Look, location: Location) -> Place:
+    """Where in memory a location is at this moment. Raises NoSuchLocation."""
+    match location:
+        case Place():
+            return fixed(location, look)
+        case RealIdtEntry(vector) if 0 <= vector < VECTORS:
+            return Place(look.guest.place.guest_idt + 8 * vector, 8, MachineSpace())
+        case GuestEntry(address, guest):
+            return _guest_entry(look, address, guest)
+        case ShadowEntry(address, guest):
+            return _shadow_entry(look, address, guest)
+        case SharedField(name, guest):
+            return _shared_field(look, name, guest)
+    raise NoSuchLocation(f"there is no {location}")
 
 
-class BadLocation(ValueError):
-    """Words that mean no location."""
+def _guest_entry(look: Look, address: int, guest: int) -> Place:
+    _, at = look.entry_addresses(address, GuestSpace(guest))
+    if at is None:
+        raise NoSuchLocation(f"guest {guest} has no page table for {address:#x} here")
+    return Place(at, 4, GuestPhysicalSpace(guest))
 
 
-def location_of(
-    timeline: Timeline, text: str, guest: int | None = None, place: MakePlace = Place
-) -> Location:
-    """The location that words mean where `timeline` stands.
-
-    `guest`: whose, by default the one that runs. `place`: whose memory an address means. Raises BadLocation,
-    BadPredicate.
-    """
-    number = timeline.look.guest.number if guest is None else guest
-    kind, _, rest = text.strip().partition(" ")
-    if kind.removeprefix("$") in REGISTERS and not rest:
-        return Register(kind.removeprefix("$"))
-    if not rest and _is_field(timeline, kind, number):
-        return SharedField(kind, number)
-    if kind == "field":
-        return _field(rest.strip(), number)
-    if kind in _NUMBERED:
-        if not rest.strip():
-            raise BadLocation(f"{kind} of what? `{kind} 14`, for one")
-        return _NUMBERED[kind](timeline.address(rest), number)
-    return place_of(timeline, text, place)
+def _shadow_entry(look: Look, address: int, guest: int) -> Place:
+    machine = look.machine
+    root = machine.guests[guest].tables.root
+    directory = machine.memory.read_u32(root + (address >> 20 & 0xFFC))
+    if address >> 22 >= SWITCHER_SLOT or not directory & Pte.P:
+        raise NoSuchLocation(f"no shadow page table for {address:#x} here")
+    return Place((directory & PAGE_MASK) + (address >> 10 & 0xFFC), 4, MachineSpace())
 
 
-def _is_field(timeline: Timeline, word: str, guest: int) -> bool:
-    known = word in _FIELDS and timeline.symbols.address_of(word, guest) is None
-    return known or word in SHARED
+def _shared_field(look: Look, name: str, guest: int) -> Place:
+    data = look.machine.guests[guest].lguest.data
+    offset = getattr(data.layout, name, None)
+    if not isinstance(offset, int) or data.address is None:
+        raise NoSuchLocation(f"guest {guest} shares no word called {name} here")
+    return Place(data.address + offset, 4, GuestPhysicalSpace(guest))
 
 
-def _field(name: str, guest: int) -> Location:
-    if name not in _FIELDS:
-        raise BadLocation(f"no field {name!r}; there are {', '.join(sorted(_FIELDS))}")
-    return SharedField(name, guest)
-
-
-def place_of(timeline: Timeline, text: str, place: MakePlace = Place) -> Place:
-    """The memory that words mean: an address, and perhaps a length in bytes. Raises BadLocation, BadPredicate."""
-    where, length = _address_and_length(text.strip())
-    if not where:
-        raise BadLocation("an address is wanted, such as 0xc0109000 or esp+4, and perhaps a length")
-    if not 0 < length <= _LONGEST:
-        raise BadLocation(f"between 1 and {_LONGEST} bytes, not {length}")
-    return place(timeline.address(where), length)
-
-
-def _address_and_length(text: str) -> tuple[str, int]:
-    where, comma, length = text.rpartition(",")
-    if not comma:
-        match text.split():
-            case [where, length] if length.isdecimal():
-                pass
-            case _:
-                return text.lstrip("*"), _LENGTH
-    try:
-        return where.strip().lstrip("*"), int(length.strip(), 0)
-    except ValueError:
-        raise BadLocation(f"{length.strip()!r} is no length") from None
-
-
-__all__ = ["SHARED", "WORDS", "BadLocation", "MakePlace", "location_of", "place_of"]
+__all__ = [
+    "VECTORS",
+    "GdtEntry",
+    "GuestEntry",
+    "IdtEntry",
+    "Location",
+    "NoSuchLocation",
+    "PendingBit",
+    "RealIdtEntry",
+    "Register",
+    "ShadowEntry",
+    "SharedField",
+    "place_of",
+]

@@ -16,16 +16,10 @@ from capstone import CS_ARCH_X86, CS_MODE_32, Cs
 from capstone.x86 import X86_OP_IMM, X86_OP_MEM, X86_OP_REG, X86Op
 
 from replay.instructions import LONGEST
+from replay.location_values import REGISTERS, register_value
+from replay.locations import GuestEntry, Location, NoSuchLocation, Register
 from replay.places import Place
-from replay.provenance import (
-    REGISTERS,
-    GuestEntry,
-    Location,
-    NoSuchLocation,
-    Register,
-    Write,
-    register_value,
-)
+from replay.provenance import Write
 from replay.stops import Actor
 from replay.timeline import Timeline
 

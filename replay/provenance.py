@@ -1,138 +1,48 @@
 """Provenance: who last wrote this, and what was there before.
 
-A *location* is anything that has a value: bytes in memory, a register of the CPU, or something that the Host keeps in
-its own mind - a Guest's IDT or GDT entry, a pending interrupt. What became of a value is the set of ticks whose step
-changed it, and each kind of location has its own quick way to them:
+What became of a location's value is the set of ticks whose step changed it, and each kind of location has its own
+quick way to them:
 
 (i) memory: watchpoints, which see the CPU, the Host and devices alike;
-(ii) Host values: only a turn of the Host changes them, and what it does there is in the log; so the ticks of the
-     events that can be the cause are looked at, last one first;
+(ii) what the Host keeps in mind: only a turn of the Host changes it, and what it does there is in the log; so the
+     ticks of the events that can be the cause are looked at, last one first;
 (iii) registers: every instruction may be the one, so every step is looked at, in stretches that grow.
 
 A `Write` tells the step, so that asking again from its tick follows the value further back. The cursor does not move.
 
-Read next: timeline.py, whynot.py.
+Read next: locations.py for what can be asked about; timeline.py, whynot.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from hostvm import edits
-from hostvm.cpu_state import CpuState
 from hostvm.edits import Edit, Target
-from hostvm.memory_map import SWITCHER_SLOT
-from hostvm.observations import Hypercall, IrqDelivered, IrqRaised
 from hostvm.probes import touches
 from hostvm.units import Tick
-from hostvm.x86 import PAGE_MASK, Pte
-from replay.events import DebuggerWrite, Event, Kind
-from replay.look import GuestPhysicalSpace, GuestSpace, Look, MachineSpace, World
-from replay.places import Place, content, fixed, locate
-from replay.stops import (
-    OWN_STOP,
-    Actor,
-    Predicate,
-    Touch,
-    WatchHit,
-    Watchpoint,
+from hostvm.x86 import Pte
+from replay.events import DebuggerWrite, Event
+from replay.location_values import HostValue, host_value, register_value, value_of
+from replay.locations import (
+    GdtEntry,
+    IdtEntry,
+    Location,
+    PendingBit,
+    Register,
+    ShadowEntry,
+    place_of,
 )
+from replay.look import Look, World
+from replay.places import Place, locate
+from replay.stops import OWN_STOP, Actor, Predicate, Touch, WatchHit, Watchpoint
 from replay.symbols import Named
 
 if TYPE_CHECKING:
     from replay.timeline import Timeline
 
-_SEGMENTS = ("es", "cs", "ss", "ds", "fs", "gs")
-_GENERAL = ("eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi")
-_CONTROL = ("cr0", "cr2", "cr3", "cr4")
-REGISTERS = frozenset(
-    {*_GENERAL, *_SEGMENTS, *_CONTROL, "eip", "eflags", "gdtr", "idtr", "tr", "fpu"}
-)
 _A_D = int(Pte.A | Pte.D)
-_GDT_ENTRIES = 32
-_IRQS = 32
-_VECTORS = 256
-
-
-class NoSuchLocation(ValueError):
-    """A location that this machine does not have, or not at this moment."""
-
-
-@dataclass(frozen=True, slots=True)
-class Register:
-    """A register of the CPU: general, segment, eip, eflags, cr0 cr2 cr3 cr4, idtr, gdtr, tr, or fpu."""
-
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class IdtEntry:
-    """What a Guest asked for as gate of a vector."""
-
-    vector: int
-    guest: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class RealIdtEntry:
-    """The gate that the CPU really has for a vector while a Guest runs."""
-
-    vector: int
-
-
-@dataclass(frozen=True, slots=True)
-class GdtEntry:
-    """A descriptor of a Guest's GDT, as the Host keeps it."""
-
-    index: int
-    guest: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class PendingBit:
-    """Whether a virtual interrupt is pending."""
-
-    irq: int
-    guest: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class GuestEntry:
-    """The Guest's own page-table entry for a linear address."""
-
-    address: int
-    guest: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class ShadowEntry:
-    """The shadow page-table entry for a linear address, without A and D, which the CPU and snapshots set and clear."""
-
-    address: int
-    guest: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class SharedField:
-    """A word of the page that Guest and Host share, such as irq_enabled."""
-
-    name: str
-    guest: int = 0
-
-
-Location: TypeAlias = (
-    Place
-    | Register
-    | IdtEntry
-    | RealIdtEntry
-    | GdtEntry
-    | PendingBit
-    | GuestEntry
-    | ShadowEntry
-    | SharedField
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,18 +61,6 @@ class Write:
     events: tuple[Event, ...]
 
 
-Value: TypeAlias = Callable[[Look], bytes]
-
-
-@dataclass(frozen=True, slots=True)
-class _HostValue:
-    """A value in the Host's mind, and the events of steps that can change it."""
-
-    value: Value
-    kinds: frozenset[Kind]
-    may_change: Callable[[Event], bool]
-
-
 def last_write(timeline: Timeline, location: Location) -> Write | None:
     """The last step before the cursor that changed `location`; None if nothing in history did.
 
@@ -176,17 +74,6 @@ def next_write(timeline: Timeline, location: Location) -> Write | None:
     return _find(timeline, location, backwards=False)
 
 
-def value_of(look: Look, location: Location) -> bytes:
-    """The value of a location here. Raises NoSuchLocation."""
-    match location:
-        case Register(name):
-            return register_value(look.cpu, name)
-        case IdtEntry() | GdtEntry() | PendingBit():
-            return _host_value(location).value(look)
-        case _:
-            return content(place_of(look, location), look)
-
-
 def _find(timeline: Timeline, location: Location, *, backwards: bool) -> Write | None:
     value_of(timeline.look, location)
     with timeline.excursion():
@@ -194,7 +81,7 @@ def _find(timeline: Timeline, location: Location, *, backwards: bool) -> Write |
             case Register(name):
                 tick = _register_change(timeline, name, backwards)
             case IdtEntry() | GdtEntry() | PendingBit():
-                tick = _host_change(timeline, _host_value(location), backwards)
+                tick = _host_change(timeline, host_value(location), backwards)
             case _:
                 # What the entry of an address is, say, may itself change: the words found at the cursor are meant.
                 place = place_of(timeline.look, location)
@@ -240,46 +127,6 @@ def _edits(event: Event, location: Location, look: Look) -> bool:
 # ---- (i) memory ----------------------------------------------------------------------------------
 
 
-def place_of(look: Look, location: Location) -> Place:
-    """Where in memory a location is at this moment. Raises NoSuchLocation."""
-    match location:
-        case Place():
-            return fixed(location, look)
-        case RealIdtEntry(vector) if 0 <= vector < _VECTORS:
-            return Place(look.guest.place.guest_idt + 8 * vector, 8, MachineSpace())
-        case GuestEntry(address, guest):
-            return _guest_entry(look, address, guest)
-        case ShadowEntry(address, guest):
-            return _shadow_entry(look, address, guest)
-        case SharedField(name, guest):
-            return _shared_field(look, name, guest)
-    raise NoSuchLocation(f"there is no {location}")
-
-
-def _guest_entry(look: Look, address: int, guest: int) -> Place:
-    _, at = look.entry_addresses(address, GuestSpace(guest))
-    if at is None:
-        raise NoSuchLocation(f"guest {guest} has no page table for {address:#x} here")
-    return Place(at, 4, GuestPhysicalSpace(guest))
-
-
-def _shadow_entry(look: Look, address: int, guest: int) -> Place:
-    machine = look.machine
-    root = machine.guests[guest].tables.root
-    directory = machine.memory.read_u32(root + (address >> 20 & 0xFFC))
-    if address >> 22 >= SWITCHER_SLOT or not directory & Pte.P:
-        raise NoSuchLocation(f"no shadow page table for {address:#x} here")
-    return Place((directory & PAGE_MASK) + (address >> 10 & 0xFFC), 4, MachineSpace())
-
-
-def _shared_field(look: Look, name: str, guest: int) -> Place:
-    data = look.machine.guests[guest].lguest.data
-    offset = getattr(data.layout, name, None)
-    if not isinstance(offset, int) or data.address is None:
-        raise NoSuchLocation(f"guest {guest} shares no word called {name} here")
-    return Place(data.address + offset, 4, GuestPhysicalSpace(guest))
-
-
 def _memory_change(
     timeline: Timeline, place: Place, backwards: bool, *, masked: bool
 ) -> Tick | None:
@@ -301,69 +148,7 @@ def _same_but_for_a_d(hit: WatchHit) -> bool:
 # ---- (ii) what the Host keeps in mind --------------------------------------------------------------
 
 
-def _host_value(location: IdtEntry | GdtEntry | PendingBit) -> _HostValue:
-    match location:
-        case IdtEntry(vector, guest):
-            _within(vector, _VECTORS, "vector")
-            return _HostValue(
-                _idt_value(vector, guest), _CALLS, lambda e: _may_load_gate(e, vector, guest)
-            )
-        case GdtEntry(index, guest):
-            _within(index, _GDT_ENTRIES, "GDT entry")
-            return _HostValue(_gdt_value(index, guest), _CALLS, lambda e: _is_call_of(e, guest))
-        case PendingBit(irq, guest):
-            _within(irq, _IRQS, "IRQ")
-            return _HostValue(
-                _pending_value(irq, guest),
-                frozenset({Kind.IRQ_RAISED, Kind.IRQ_DELIVERED}) | _RESTARTS,
-                lambda e: (
-                    not isinstance(e, IrqRaised | IrqDelivered)
-                    or (e.irq == irq and e.guest == guest)
-                ),
-            )
-
-
-_RESTARTS = frozenset(kind for kind in Kind if kind.name == "GUEST_RESTARTED")
-_CALLS = frozenset({Kind.HYPERCALL}) | _RESTARTS
-
-
-def _within(number: int, bound: int, what: str) -> None:
-    if not 0 <= number < bound:
-        raise NoSuchLocation(f"there is no {what} {number}")
-
-
-def _is_call_of(event: Event, guest: int) -> bool:
-    return not isinstance(event, Hypercall) or event.guest == guest
-
-
-def _may_load_gate(event: Event, vector: int, guest: int) -> bool:
-    # LOAD_IDT_ENTRY gives the vector as its first argument, in every generation.
-    return not isinstance(event, Hypercall) or (
-        event.guest == guest and bool(event.args) and event.args[0] == vector
-    )
-
-
-def _pair(words: tuple[int, int]) -> bytes:
-    return words[0].to_bytes(4, "little") + words[1].to_bytes(4, "little")
-
-
-def _idt_value(vector: int, guest: int) -> Value:
-    return lambda look: (
-        _pair(idt[vector])
-        if vector < len(idt := look.machine.guests[guest].lguest.idt)
-        else bytes(8)
-    )
-
-
-def _gdt_value(index: int, guest: int) -> Value:
-    return lambda look: _pair(look.machine.guests[guest].lguest.gdt[index])
-
-
-def _pending_value(irq: int, guest: int) -> Value:
-    return lambda look: bytes((look.machine.guests[guest].lguest.irqs_pending >> irq & 1,))
-
-
-def _host_change(timeline: Timeline, value: _HostValue, backwards: bool) -> Tick | None:
+def _host_change(timeline: Timeline, value: HostValue, backwards: bool) -> Tick | None:
     origin = timeline.tick
     if backwards:
         found = timeline.store.find_before(origin, value.may_change, value.kinds)
@@ -389,27 +174,6 @@ def _host_change(timeline: Timeline, value: _HostValue, backwards: bool) -> Tick
 
 
 # ---- (iii) registers -----------------------------------------------------------------------------
-
-
-def register_value(cpu: CpuState, name: str) -> bytes:
-    """A register's bytes, little-endian. Raises NoSuchLocation."""
-    if name in _GENERAL:
-        return cpu.regs[_GENERAL.index(name)].to_bytes(4, "little")
-    if name in _SEGMENTS:
-        return cpu.segs[_SEGMENTS.index(name)].selector.to_bytes(2, "little")
-    if name in _CONTROL:
-        return cpu.cr[_CONTROL.index(name)].to_bytes(4, "little")
-    match name:
-        case "eip" | "eflags":
-            return int(getattr(cpu, name)).to_bytes(4, "little")
-        case "gdtr" | "idtr":
-            table = cpu.tables[2 if name == "gdtr" else 3]
-            return table.base.to_bytes(4, "little") + table.limit.to_bytes(4, "little")
-        case "tr":
-            return cpu.tables[1].selector.to_bytes(2, "little")
-        case "fpu":
-            return repr(cpu.fpu).encode()
-    raise NoSuchLocation(f"there is no register {name}")
 
 
 def _register_change(timeline: Timeline, name: str, backwards: bool) -> Tick | None:
@@ -463,22 +227,4 @@ def _next_register_change(timeline: Timeline, name: str) -> Tick | None:
     return Tick(timeline.tick - 1)
 
 
-__all__ = [
-    "REGISTERS",
-    "GdtEntry",
-    "GuestEntry",
-    "IdtEntry",
-    "Location",
-    "NoSuchLocation",
-    "PendingBit",
-    "RealIdtEntry",
-    "Register",
-    "ShadowEntry",
-    "SharedField",
-    "Write",
-    "last_write",
-    "next_write",
-    "place_of",
-    "register_value",
-    "value_of",
-]
+__all__ = ["Write", "last_write", "next_write"]

@@ -7,7 +7,7 @@ Read next: named_stops.py; shared_position.py.
 
 from __future__ import annotations
 
-from replay.locations import place_of
+from replay.location_words import place_of
 from replay.named_stops import named_stop
 from replay.stops import Breakpoint, Stop, Touch, Watchpoint
 from replay.timeline import Timeline

@@ -23,12 +23,13 @@ from replay.bookmarks import Bookmarks
 from replay.device_answers import NO_DISKS, Disks
 from replay.event_store import EventStore
 from replay.events import Event
+from replay.locations import Location
 from replay.log import TraceReader
 from replay.look import CURRENT, Space
 from replay.moves import Unit, step
 from replay.passage import ROOM, Broken
 from replay.predicate import evaluate, parse
-from replay.provenance import Location, Write, last_write, next_write
+from replay.provenance import Write, last_write, next_write
 from replay.search import Search, Stops
 from replay.stops import (
     Arrival,

@@ -28,8 +28,8 @@ from hostvm.lguest import Lguest
 from hostvm.units import Tick
 from hostvm.x86 import GATE_PRESENT
 from replay.events import Kind
+from replay.locations import Location, SharedField, place_of
 from replay.look import Look
-from replay.provenance import Location, SharedField, place_of
 from replay.stops import OWN_STOP, EventMet, EventStop, Happening, Predicate, WatchHit, Watchpoint
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from replay.locations import location_of
+from replay.location_words import location_of
 from replay.moves import Unit
 from replay.stop_words import number_of, stop_of
 from tui.actions import ACTIONS, show_code_as, show_screen

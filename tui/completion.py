@@ -8,8 +8,8 @@ from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document
 
 from replay.events import Kind
-from replay.locations import SHARED
-from replay.locations import WORDS as LOCATIONS
+from replay.location_words import SHARED
+from replay.location_words import WORDS as LOCATIONS
 from replay.named_stops import NAMES as STOPS
 from replay.predicate import NAMES as STATES
 from tui.arrangement import SCREENS

@@ -21,11 +21,11 @@ from replay.events import Event, Kind
 from replay.following import FollowingTimeline
 from replay.histories import Histories, NoBranch, Written
 from replay.layouts import LAYOUTS
-from replay.locations import BadLocation
+from replay.location_words import BadLocation
+from replay.locations import Location, NoSuchLocation
 from replay.moves import Unit
 from replay.named_stops import NoSuchStop
 from replay.predicate import BadPredicate
-from replay.provenance import Location, NoSuchLocation
 from replay.shared_position import SharedStop, Standing
 from replay.stop_words import BadStop, stop_of
 from replay.stops import Arrival, Breakpoint, Cancelled, HistoryEnd, HistoryStart, Stop

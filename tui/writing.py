@@ -1,6 +1,6 @@
 """What is to be written, in words: `$eax = 5`, `word[esp] = lguest_iret`, `mem 0xc0109000 = 90 90 "text"`.
 
-On the left stands a register, a location as in replay/locations.py, a size with an address in brackets as in
+On the left stands a register, a location as in replay/location_words.py, a size with an address in brackets as in
 expressions, or gdb's `{int}ADDRESS` and `*ADDRESS`; an address space may be named before it, and `var` is passed over.
 On the right stands an expression; behind `mem`, bytes: pairs of hex digits and texts in quotation marks.
 
@@ -14,11 +14,11 @@ from collections.abc import Mapping
 
 from hostvm.edits import Edit, Register
 from replay.branch import set_memory, set_register
-from replay.locations import location_of
+from replay.location_words import location_of
+from replay.locations import GuestEntry, NoSuchLocation, SharedField, place_of
+from replay.locations import Register as AskedRegister
 from replay.look import Space
 from replay.places import Place
-from replay.provenance import GuestEntry, NoSuchLocation, SharedField, place_of
-from replay.provenance import Register as AskedRegister
 from replay.timeline import Timeline
 from tui.chosen_look import ChosenLook
 from tui.memory_view import space_named

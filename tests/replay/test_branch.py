@@ -21,11 +21,11 @@ from replay.edited_world import EditedWorld
 from replay.event_store import EventStore, Position
 from replay.events import ClockReading, DebuggerWrite, Event, HostInterrupt
 from replay.index import index
+from replay.locations import Register
 from replay.log import TraceReader
 from replay.look import GuestPhysicalSpace, GuestSpace, MachineSpace
 from replay.moves import Unit
 from replay.places import Place
-from replay.provenance import Register
 from replay.stops import (
     Actor,
     Breakpoint,

@@ -10,8 +10,8 @@ import pytest
 
 from replay import cli
 from replay.exit_codes import ExitCode
+from replay.locations import Register
 from replay.origin import chain
-from replay.provenance import Register
 from replay.timeline import open_timeline
 
 TRACES = Path(__file__).parents[2] / "traces"

@@ -10,12 +10,8 @@ import pytest
 from hostvm.observations import IrqDelivered, IrqRaised
 from hostvm.units import Tick
 from replay.bookmarks import Bookmark, BookmarkError
-from replay.look import GuestPhysicalSpace, Look
-from replay.moves import Unit
-from replay.named_stops import NAMES, NoSuchStop, named_stop
-from replay.places import Place
-from replay.predicate import BadPredicate, evaluate, parse
-from replay.provenance import (
+from replay.location_values import value_of
+from replay.locations import (
     GdtEntry,
     GuestEntry,
     IdtEntry,
@@ -25,8 +21,12 @@ from replay.provenance import (
     Register,
     ShadowEntry,
     SharedField,
-    value_of,
 )
+from replay.look import GuestPhysicalSpace, Look
+from replay.moves import Unit
+from replay.named_stops import NAMES, NoSuchStop, named_stop
+from replay.places import Place
+from replay.predicate import BadPredicate, evaluate, parse
 from replay.stops import Actor, Predicate
 from replay.timeline import Timeline, open_timeline
 from replay.where import BadPlace
@@ -131,6 +131,8 @@ def test_what_is_not_there_is_refused(timeline: Timeline) -> None:
         IdtEntry(256),
         GdtEntry(32),
         PendingBit(32),
+        PendingBit(0, guest=1),
+        GuestEntry(0xC0100000, guest=1),
         SharedField("nonsense"),
         SharedField("irq_enabled"),
         GuestEntry(0),

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hostvm.x86 import Eflags
+from replay.locations import SharedField
 from replay.look import GuestSpace
 from replay.places import Place
-from replay.provenance import SharedField
 from tui.panes.pane import (
     NOTHING,
     Pane,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hostvm.x86 import GateType, gate_dpl, gate_offset, gate_present, gate_type
-from replay.provenance import IdtEntry
+from replay.locations import IdtEntry
 from tui.panes.pane import Pane, Target, View, listing, mark, style_if
 from tui.text import Line, clean
 from tui.values import Gate, Snapshot

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from replay.provenance import PendingBit
+from replay.locations import PendingBit
 from tui.panes.pane import Pane, Target, View, index_in, listing, mark
 from tui.text import Fragment, Line, block, clean, length
 from tui.values import Irq, Snapshot

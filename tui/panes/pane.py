@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 from hostvm.memory_map import guest_regs_page
 from hostvm.x86 import PAGE_SIZE
+from replay.locations import Location
 from replay.look import MachineSpace
 from replay.places import Place
-from replay.provenance import Location
 from tui.text import EMPTY, Line, block, over
 from tui.theme import UNICODE, Glyphs
 from tui.values import Snapshot

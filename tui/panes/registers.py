@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from hostvm.cpu_state import CpuState
 from hostvm.lguest_regs import REGS_ORDER
 from hostvm.x86 import Cr0, Cr4, Eflags
-from replay.provenance import Location, Register
+from replay.locations import Location, Register
 from tui.changes import CONTROL, GENERAL, SEGMENTS, TABLES, values_of
 from tui.panes.pane import Pane, Target, View, mark, saved_register
 from tui.text import Fragment, Line, block, over, wrapped

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hostvm.x86 import PAGE_MASK, Pte
+from replay.locations import GuestEntry, ShadowEntry
 from replay.look import GuestPhysicalSpace, MachineSpace
 from replay.places import Place
-from replay.provenance import GuestEntry, ShadowEntry
 from tui.panes.pane import NOTHING, Pane, Target, View, listing, mark, note
 from tui.text import Line, clean
 from tui.values import PageEntry, Snapshot

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import replay
-from replay.locations import WORDS, BadLocation, location_of, place_of
+from replay.location_words import WORDS, BadLocation, location_of, place_of
+from replay.locations import IdtEntry, PendingBit, RealIdtEntry, Register, SharedField
 from replay.places import Place
 from replay.predicate import BadPredicate
-from replay.provenance import IdtEntry, PendingBit, RealIdtEntry, Register, SharedField
 from replay.timeline import Timeline
 from tests.tui.sitting import RACE
 
