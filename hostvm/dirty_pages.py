@@ -101,11 +101,4 @@ class DirtyPages:
         return words.reshape(pages, 1024)
 
 
-def dirty_frames(table: bytes) -> set[int]:
-    """Page frames that a page table's entries say were written."""
-    entries = np.frombuffer(table, dtype="<u4")
-    dirty = entries[entries & np.uint32(_P_AND_D) == _P_AND_D]
-    return set((dirty >> np.uint32(PAGE_SHIFT)).tolist())
-
-
-__all__ = ["DirtyPages", "dirty_frames"]
+__all__ = ["DirtyPages"]

@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import re
 from enum import Enum
-
-import capstone
+from functools import cached_property
+from typing import Any
 
 from hostvm.cpu_state import ECX
 from hostvm.engine_layout import Env
@@ -87,8 +87,12 @@ def loop(env: Env, code: bytes, *, zero: bool) -> None:
 class GapFinder:
     """Finds suspect instructions in translated blocks."""
 
-    def __init__(self) -> None:
-        self._disassembler = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_32)
+    @cached_property
+    def _disassembler(self) -> Any:
+        # Loading it takes a while, and the compiled part does without.
+        import capstone  # noqa: PLC0415
+
+        return capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_32)
 
     def find(self, pc: int, code: bytes) -> list[int]:
         """Linear addresses in the block at `pc` where a hook is needed."""

@@ -13,19 +13,20 @@ checked once: no limit, and a failure is an answer instead of a death. Source: s
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 import struct
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Protocol
 
-import numpy as np
-
 from hostvm.errors import GuestKilled
+from hostvm.touched_pages import touched_pages
 from hostvm.units import HostPhysical
 from hostvm.x86 import PAGE_SHIFT, PAGE_SIZE, WORD_MASK
 
 _U32 = struct.Struct("<I")
+_ZEROES = bytes(PAGE_SIZE)
 NOTHING_SHARED: Mapping[int, HostPhysical] = MappingProxyType({})
 
 
@@ -59,10 +60,19 @@ class PhysicalMemory:
 
     def used_pages(self) -> tuple[tuple[int, bytes], ...]:
         """(page number, content) of every page that is not all zero, ascending."""
-        words = np.frombuffer(self.mapping, dtype=np.uint64).reshape(-1, PAGE_SIZE // 8)
-        used = np.flatnonzero(words.any(axis=1))
-        first = self.base >> PAGE_SHIFT
-        return tuple((first + int(page), words[page].tobytes()) for page in used)
+        first, view = self.base >> PAGE_SHIFT, self.view
+        marks = self.touched(self.base, self.base + self.size)
+        touched = (page for page, mark in enumerate(marks) if mark)
+        pages = (
+            (first + page, bytes(view[page * PAGE_SIZE : (page + 1) * PAGE_SIZE]))
+            for page in touched
+        )
+        return tuple(each for each in pages if each[1] != _ZEROES)
+
+    def touched(self, begin: int, end: int) -> bytes:
+        """A byte for each page between two host-physical addresses: 0 if nobody was there yet, so it is zero."""
+        start = ctypes.addressof(ctypes.c_char.from_buffer(self.mapping)) + begin - self.base
+        return touched_pages(start, end - begin >> PAGE_SHIFT)
 
     def clear(self) -> None:
         """Zero everything, and give the space back."""

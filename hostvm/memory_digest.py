@@ -15,14 +15,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
-import numpy as np
-
 from hostvm.memory import PhysicalMemory
 from hostvm.x86 import PAGE_SHIFT, PAGE_SIZE, Pte
 
 _BLOCK = 64 << 10
+_ZEROES = bytes(PAGE_SIZE)
 _MODULUS = 1 << 128
-_KEPT_BITS = 0xFFFFFFFF & ~int(Pte.A | Pte.D)
+_KEPT_BITS = (0xFFFFFFFF & ~int(Pte.A | Pte.D)).to_bytes(4, "little")
+_MASK = int.from_bytes(_KEPT_BITS * (PAGE_SIZE // 4), "little")
 _memcmp = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)(
     ("memcmp", ctypes.CDLL(None))
 )
@@ -49,6 +49,7 @@ class MemoryDigest:
         self._there = ctypes.addressof(ctypes.c_char.from_buffer(self._copy))
         self._hashes: dict[int, int] = {}
         self._sum = 0
+        self._copied = bytearray(memory.size >> PAGE_SHIFT)
 
     def value(self) -> bytes:
         """16 bytes; equal exactly when all pages in the ranges are equal (up to chance)."""
@@ -59,8 +60,13 @@ class MemoryDigest:
 
     def changed(self, part: Range) -> Iterator[int]:
         """Numbers of the pages in a range that differ from the copy."""
+        touched = self._memory.touched(part.begin, part.end)
+        first = part.begin - self._memory.base >> PAGE_SHIFT
         for begin in range(part.begin, part.end, _BLOCK):
             end = min(begin + _BLOCK, part.end)
+            at, behind = begin - part.begin >> PAGE_SHIFT, end - part.begin >> PAGE_SHIFT
+            if touched.find(1, at, behind) < 0 > self._copied.find(1, first + at, first + behind):
+                continue
             if self._differs(begin, end - begin):
                 for address in range(begin, end, PAGE_SIZE):
                     if self._differs(address, PAGE_SIZE):
@@ -74,10 +80,11 @@ class MemoryDigest:
         offset = (page << PAGE_SHIFT) - self._memory.base
         content = bytes(self._memory.view[offset : offset + PAGE_SIZE])
         self._copy_view[offset : offset + PAGE_SIZE] = content
+        self._copied[offset >> PAGE_SHIFT] = 1
         if masked:
-            content = (np.frombuffer(content, dtype="<u4") & np.uint32(_KEPT_BITS)).tobytes()
+            content = (int.from_bytes(content, "little") & _MASK).to_bytes(PAGE_SIZE, "little")
         new = 0
-        if content.count(0) != PAGE_SIZE:
+        if content != _ZEROES:
             keyed = blake2b(content, digest_size=16, key=page.to_bytes(8, "little"))
             new = int.from_bytes(keyed.digest(), "little")
         self._sum = (self._sum + new - self._hashes.get(page, 0)) % _MODULUS

@@ -36,13 +36,12 @@ from dataclasses import dataclass
 from struct import unpack
 
 from hostvm.abi import Abi, Translation
-from hostvm.dirty_pages import dirty_frames
 from hostvm.errors import ConfigurationError, GuestKilled
 from hostvm.memory import BoundedMemory
 from hostvm.page_pool import PagePool
 from hostvm.quirks import UPSTREAM, Quirk
 from hostvm.units import HostPhysical
-from hostvm.x86 import PAGE_MASK, PAGE_SIZE, WORD_MASK, PageFault, Pte
+from hostvm.x86 import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, WORD_MASK, PageFault, Pte
 
 ROOTS = 4
 ENTRIES = 1024
@@ -53,6 +52,7 @@ _P, _RW, _US, _A, _D = int(Pte.P), int(Pte.RW), int(Pte.US), int(Pte.A), int(Pte
 _TABLE_FLAGS = _P | _RW | _US | _A | _D
 _FLAGS_WITHOUT_G = 0xFFF & ~int(Pte.G)
 _NOT_RW = WORD_MASK & ~_RW
+_P_AND_D = _P | _D
 _WRITE, _USER = int(PageFault.WRITE), int(PageFault.USER)
 
 
@@ -388,4 +388,10 @@ class ShadowPageTables:
         self.kernel_address = address
 
 
-__all__ = ["ROOTS", "SWITCHER_SLOT", "ShadowPageTables", "TablesState"]
+def dirty_frames(table: bytes) -> set[int]:
+    """Page frames that a page table's entries say were written."""
+    entries = unpack(f"<{ENTRIES}I", table)
+    return {entry >> PAGE_SHIFT for entry in entries if entry & _P_AND_D == _P_AND_D}
+
+
+__all__ = ["ROOTS", "SWITCHER_SLOT", "ShadowPageTables", "TablesState", "dirty_frames"]

@@ -26,6 +26,7 @@ from hostvm.native import load
 from replay.events import ClockReading
 from replay.log import TraceReader
 from tests.bench.figures import Aim, Figure, Measured, summary
+from tests.bench.installed import environment
 from tests.bench.ways import in_python
 from tests.bench.workloads import ROOT
 from tests.linux_kernels import LinuxBoot, boots
@@ -64,6 +65,7 @@ def _record(boot: LinuxBoot, folder: str, clock: str, *more: str) -> tuple[float
         [sys.executable, "-m", "replay", *_arguments(boot, folder, clock), *more],
         check=True,
         cwd=ROOT,
+        env=environment(),
         capture_output=True,
         stdin=subprocess.DEVNULL,
     )
@@ -80,6 +82,7 @@ def _against_native(boot: LinuxBoot, rounds: int) -> Measured:
     ratios, ours, native = [], [], []
     with TemporaryDirectory() as folder:
         initrd = boot.initrd(Path(folder))
+        _record(boot, folder, "host")
         for _ in range(rounds):
             ours.append(_record(boot, folder, "host"))
             there = boot_natively(boot, initrd)
@@ -177,6 +180,7 @@ def _outside_of_engine(boot: LinuxBoot, _rounds: int) -> Measured:
             [sys.executable, "-m", __name__, *_arguments(boot, folder, "virtual")],
             check=True,
             cwd=ROOT,
+            env=environment(),
             capture_output=True,
             text=True,
             stdin=subprocess.DEVNULL,

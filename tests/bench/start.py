@@ -8,6 +8,7 @@ import time
 from tempfile import TemporaryDirectory
 
 from tests.bench.figures import Aim, Figure, Measured, summary
+from tests.bench.installed import environment
 from tests.bench.workloads import ROOT
 
 # Like the installed `lgreplay`, but of this tree.
@@ -24,6 +25,7 @@ def _seconds_to_first_output(folder: str, number: int) -> float:
         stderr=subprocess.DEVNULL,
         stdin=subprocess.DEVNULL,
         cwd=ROOT,
+        env=environment(),
     ) as process:
         assert process.stdout is not None
         first = process.stdout.read(1)

@@ -7,9 +7,10 @@ import random
 import numpy as np
 import pytest
 
-from hostvm.dirty_pages import DirtyPages, dirty_frames
+from hostvm.dirty_pages import DirtyPages
 from hostvm.launcher import GuestConfig
 from hostvm.machine import Machine, MachineConfig
+from hostvm.page_tables import dirty_frames
 from hostvm.units import Tick
 from hostvm.x86 import PAGE_SHIFT, PAGE_SIZE
 from replay.catalogue import find_kernel

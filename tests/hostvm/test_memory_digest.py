@@ -157,3 +157,13 @@ def test_the_digest_does_not_depend_on_what_else_the_process_did() -> None:
     memory.write(BASE + 5000, b"lguest")
     memory.write_u32(BASE + 30 * PAGE_SIZE, int(0x1000 | Pte.P | Pte.A))
     assert fresh(memory, PARTS).hex() == "9ae51eb89c9fba6e44aca216736a06ae"
+
+
+def test_a_page_that_became_zero_again_counts_as_before() -> None:
+    memory = PhysicalMemory(BASE, SIZE)
+    digest = MemoryDigest(memory, PARTS)
+    empty = digest.value()
+    memory.write(BASE + 5 * PAGE_SIZE, b"here")
+    assert digest.value() != empty
+    memory.clear()
+    assert digest.value() == empty

@@ -118,6 +118,19 @@ class TestHelp:
         assert "click" in loaded
         assert not loaded & HEAVY
 
+    def test_recording_does_not_load_what_only_looking_back_needs(self, tmp_path: Path) -> None:
+        arguments = ["record", "--quiet", "--max-ticks", "1", "-o", str(tmp_path / "t.lgt")]
+        code = (
+            f"import sys; from replay.cli import run; run({arguments});"
+            "print('LOADED', *{name.partition('.')[0] for name in sys.modules})"
+        )
+        out = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+        ).stdout
+        loaded = set(out.partition("LOADED ")[2].split())
+        assert "unicorn" in loaded
+        assert "numpy" not in loaded
+
     def test_no_command_at_all_gets_the_help_and_is_an_error(self, lgreplay: Run) -> None:
         done = lgreplay()
         assert done.code == ExitCode.REFUSED
