@@ -19,9 +19,11 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from os import PathLike, fspath
 from queue import Queue
 from threading import Lock, Thread
@@ -42,6 +44,9 @@ Results: TypeAlias = tuple[Outcome, ...]
 UNIT = 32
 _NEAR = 64
 _STRIDE = 8
+_AHEAD = 2
+_PLENTY = 8
+_BUNCH_S = 0.05
 _VERSION = 2
 
 
@@ -142,33 +147,39 @@ class Crew:
 
     def _feed(self, worker: subprocess.Popen[bytes]) -> None:
         """Give one worker unit after unit, until none is left or it dies."""
-        while True:
+        given: deque[Unit] = deque()
+        try:
+            while self._give(worker, given) or given:
+                self._take(worker, given)
+                given.popleft()
+        except (OSError, EOFError):
+            # It has died: what it was given is for others.
             with self._lock:
-                unit = self._units.popleft() if self._units else None
-            if unit is None:
-                break
-            left = self._give(worker, unit)
-            if left:
-                with self._lock:
-                    self._units.appendleft(left)
-                break
+                self._units.extendleft(reversed(given))
         self._results.put(None)
 
-    def _give(self, worker: subprocess.Popen[bytes], unit: Unit) -> Unit:
-        """Have one unit made; answers what of it is not."""
+    def _give(self, worker: subprocess.Popen[bytes], given: deque[Unit]) -> bool:
+        """Give it one unit if it has none, and a second where that leaves plenty; answers whether it got one."""
         assert worker.stdin is not None
-        assert worker.stdout is not None
-        try:
-            worker.stdin.write(json.dumps(unit).encode() + b"\n")
+        before = len(given)
+        while len(given) < _AHEAD:
+            with self._lock:
+                if len(self._units) <= (_PLENTY if given else 0):
+                    break
+                given.append(self._units.popleft())
+            worker.stdin.write(json.dumps(given[-1]).encode() + b"\n")
             worker.stdin.flush()
-        except OSError:
-            return unit
-        for at in range(len(unit)):
+        return len(given) > before
+
+    def _take(self, worker: subprocess.Popen[bytes], given: deque[Unit]) -> None:
+        """Take the results of the first unit that it was given. What it has not made stays in `given`."""
+        assert worker.stdout is not None
+        while given[0]:
             line = worker.stdout.readline()
             if not line.endswith(b"\n"):
-                return unit[at:]
+                raise EOFError
             self._results.put(results_of(json.loads(line)))
-        return ()
+            given[0] = given[0][1:]
 
 
 def results_of(row: Any) -> Results | str:
@@ -241,23 +252,39 @@ def unit_results(made: Sweep, unit: Iterable[Tick]) -> Iterator[list[dict[str, A
         yield _rows_of(tuple(made.outcomes((tick,))))
 
 
-def _work(lines: IO[bytes], out: IO[bytes]) -> None:
-    def say(row: Any) -> None:
-        out.write(json.dumps(row, separators=(",", ":")).encode() + b"\n")
-        out.flush()
+@dataclass(slots=True)
+class _Answers:
+    """Lines for whoever gave the work: they go out in bunches, and all of them when a unit is done."""
 
+    out: IO[bytes]
+    _last: float = 0.0
+
+    def say(self, row: Any) -> None:
+        self.out.write(json.dumps(row, separators=(",", ":")).encode() + b"\n")
+        if time.monotonic() - self._last > _BUNCH_S:
+            self.flush()
+
+    def flush(self) -> None:
+        self.out.flush()
+        self._last = time.monotonic()
+
+
+def _work(lines: IO[bytes], out: IO[bytes]) -> None:
+    answers = _Answers(out)
     start = json.loads(lines.readline())
     try:
         with TraceReader(start["path"]) as reader:
             made = Sweep(reader, Plan.from_json(start["plan"]))
             for line in lines:
                 for results in unit_results(made, json.loads(line)):
-                    say(results)
+                    answers.say(results)
+                answers.flush()
     except BrokenPipeError:
         # Whoever wanted the results has died.
         os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
     except (ReplayError, HostvmError, OSError) as error:
-        say({"error": str(error)})
+        answers.say({"error": str(error)})
+        answers.flush()
 
 
 def _main() -> None:

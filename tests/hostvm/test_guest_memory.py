@@ -79,3 +79,14 @@ def test_a_word_across_two_pages_marks_both_as_written() -> None:
 def _physical(guest: BoundedMemory) -> PhysicalMemory:
     assert isinstance(guest.physical, PhysicalMemory)
     return guest.physical
+
+
+def test_used_pages_are_those_that_are_not_all_zero_whatever_was_touched() -> None:
+    memory = PhysicalMemory(HostPhysical(0x100000), 0x40000)
+    memory.write(0x103FFE, b"ab" * 2)
+    memory.write(0x110000, bytes(4096))
+    memory.read(0x120000, 4096)
+    assert [page for page, _ in memory.used_pages()] == [0x103, 0x104]
+    assert dict(memory.used_pages())[0x104] == b"ab" + bytes(4094)
+    memory.clear()
+    assert memory.used_pages() == ()
