@@ -215,16 +215,32 @@ _2_6_23 = replace(
 _2_6_27 = replace(
     _2_6_24,
     name="2.6.27",
-    kernels="2.6.25 to 2.6.29",
+    kernels="2.6.25 to 2.6.28",
     hypercalls=_calls({2: Call.SHUTDOWN, 3: Call.LOAD_GDT, 17: Call.NOTIFY}),
     cpuid_1_edx_mask=0x07808111,
     forbidden_gpte=Pte.PSE,
     default_gate_keeps_dpl=True,
     device_page=DevicePage.EVERY_STATUS,
 )
+_2_6_29 = replace(
+    _2_6_27,
+    name="2.6.29",
+    kernels="2.6.29",
+    translation=Translation.HOST_TABLES,
+)
+_2_6_30 = replace(
+    _2_6_29,
+    name="2.6.30",
+    kernels="2.6.30",
+    hypercall_registers=("eax", "ebx", "ecx", "edx"),
+    slot_order=(0, 1, 2, 3),
+    hypercalls=_calls({2: Call.SHUTDOWN, 17: Call.NOTIFY, 18: Call.LOAD_GDT_ENTRY}),
+    vmcall=True,
+    never_direct=frozenset({6, 7, 13, 14, 31}),
+)
 _3_2 = Abi(
     name="3.2",
-    kernels="2.6.38 to 3.9",
+    kernels="3.1 to 3.9",
     regs_order=_REGISTERS,
     hypercall_registers=("eax", "ebx", "ecx", "edx", "esi"),
     slot_order=(0, 1, 2, 3, 4),
@@ -244,7 +260,7 @@ _3_2 = Abi(
 _2_6_37 = replace(
     _3_2,
     name="2.6.37",
-    kernels="2.6.33 to 2.6.37",
+    kernels="2.6.34 to 3.0",
     data=LAYOUT_2_6_32,
     translation=Translation.HOST_TABLES,
     vmcall=True,
@@ -255,7 +271,7 @@ _2_6_37 = replace(
 _2_6_32 = replace(
     _2_6_37,
     name="2.6.32",
-    kernels="2.6.30 to 2.6.32",
+    kernels="2.6.31 to 2.6.33",
     port_skip_knows_cli=False,
 )
 _3_10 = replace(
@@ -285,7 +301,13 @@ _VMI = replace(
 )
 
 GENERATIONS: Mapping[str, Abi] = MappingProxyType(
-    {abi.name: abi for abi in (_2_6_23, _2_6_24, _2_6_27, _2_6_32, _2_6_37, _3_2, _3_10, _VMI)}
+    {
+        abi.name: abi
+        for abi in (
+            *(_2_6_23, _2_6_24, _2_6_27, _2_6_29, _2_6_30),
+            *(_2_6_32, _2_6_37, _3_2, _3_10, _VMI),
+        )
+    }
 )
 DEFAULT_GENERATION = "3.2"
 

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from types import MappingProxyType
 
-from hostvm.abi import Abi, Translation
+from hostvm.abi import Abi, DevicePage, Translation
 from hostvm.dma import get_dma_buffer
 from hostvm.errors import HostvmError
 from hostvm.host_module import Errno
@@ -85,7 +85,7 @@ _WORDS: Mapping[Translation, tuple[str, ...]] = MappingProxyType(
     }
 )
 _WITH_DMA = (Translation.LAUNCHER_TABLES_AT_OFFSET,)
-_WITH_EVENTFDS = (Translation.HOST_TABLES, Translation.LINEAR)
+_WITH_EVENTFDS = (DevicePage.DRIVER_OK, DevicePage.FEATURES_FINAL)
 
 
 def pack_initialize(abi: Abi, wishes: Initialize) -> tuple[int, ...]:
@@ -110,7 +110,7 @@ class DevLguest:
     @property
     def has_eventfds(self) -> bool:
         """Whether this generation can bind addresses."""
-        return self._abi.translation in _WITH_EVENTFDS
+        return self._abi.device_page in _WITH_EVENTFDS
 
     # ---- write ------------------------------------------------------------------------------------
 

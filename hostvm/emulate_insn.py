@@ -3,8 +3,8 @@
 IN, OUT and their forms fault at ring 1 with error code 0. The Host skips the instruction; IN reads all ones, as from a
 bus with nothing on it. One operand-size prefix is understood and nothing else; anything else is reflected.
 
-Two forms exist. Up to 2.6.37, IN with an odd opcode sets all of EAX even after the prefix, and one with an even opcode
-sets the low half, or after the prefix the high half. Later each sets as many bits as it reads. From 2.6.33 on a lone
+Two forms exist. Up to 3.0, IN with an odd opcode sets all of EAX even after the prefix, and one with an even opcode
+sets the low half, or after the prefix the high half. Later each sets as many bits as it reads. From 2.6.34 on a lone
 CLI is skipped too. 2.6.23 knows its kernel by its addresses, later ones by the ring.
 
 Source: lguest, drivers/lguest/core.c (2.6.23), drivers/lguest/x86/core.c (later).

@@ -67,11 +67,16 @@ def intuit_page_offset(name: str, image: bytes) -> int:
     raise ConfigurationError(f"{name}: could not determine page offset")
 
 
+def is_page_offset(offset: int) -> bool:
+    """Whether a kernel can be linked that far above its physical addresses, and page tables made for it."""
+    return not offset % _ONE_TABLE and 0 < offset < SWITCHER_BASE
+
+
 def checked_offset(name: str, offset: int) -> int:
     """`offset`, if page tables can be made for it. Raises ConfigurationError."""
-    if offset % _ONE_TABLE or not 0 < offset < SWITCHER_BASE:
+    if not is_page_offset(offset):
         raise ConfigurationError(f"{name}: linked {offset:#x} above its physical addresses")
     return offset
 
 
-__all__ = ["SIGNATURE", "entry_point", "intuit_page_offset", "page_offset_of"]
+__all__ = ["SIGNATURE", "entry_point", "intuit_page_offset", "is_page_offset", "page_offset_of"]

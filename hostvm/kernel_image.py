@@ -31,7 +31,13 @@ from hostvm.elf_image import ELF_MAGIC, ElfImage, parse_elf
 from hostvm.errors import ConfigurationError
 from hostvm.genuine_lguest import SIGNATURE
 from hostvm.launcher_abi import bzimage_payload, bzimage_version, split_bzimage
-from hostvm.lguest_data import RING_SLOTS, DataLayout
+from hostvm.lguest_data import (
+    LAYOUT_2_6_24,
+    LAYOUT_2_6_32,
+    LAYOUT_3_2,
+    RING_SLOTS,
+    DataLayout,
+)
 from hostvm.vmi_sites import has_hooks
 
 LARGEST_KERNEL = 256 << 20
@@ -53,12 +59,20 @@ _FIRST_OF_GENERATION: tuple[tuple[tuple[int, ...], str], ...] = (
     ((2, 6, 23), "2.6.23"),
     ((2, 6, 24), "2.6.24"),
     ((2, 6, 25), "2.6.27"),
-    ((2, 6, 30), "2.6.32"),
-    ((2, 6, 33), "2.6.37"),
-    ((2, 6, 38), "3.2"),
+    ((2, 6, 29), "2.6.29"),
+    ((2, 6, 30), "2.6.30"),
+    ((2, 6, 31), "2.6.32"),
+    ((2, 6, 34), "2.6.37"),
+    ((3, 1), "3.2"),
     ((3, 10), "3.10"),
 )
 _FIRST_ON_PCI = (4, 1)
+# Of the generations that share a layout, those that are taken for a kernel that begins with `int`, and with `vmcall`.
+_USUAL_OF_LAYOUT = (
+    (LAYOUT_2_6_24, "2.6.27", "2.6.30"),
+    (LAYOUT_2_6_32, "2.6.37", "2.6.32"),
+    (LAYOUT_3_2, "3.10", "3.10"),
+)
 _SIGNED = "2.6.23"
 
 
@@ -137,10 +151,9 @@ def _no_guest(name: str, version: _Version | None) -> ConfigurationError:
 
 
 def _by_layout(layouts: list[DataLayout], parts: list[bytes]) -> str:
-    """Of generations that share a layout the last; of those with `vmcall` the first, unless it begins with `int`."""
-    fitting = [each for each in GENERATIONS.values() if each.data in layouts and not each.vmi]
-    by_vmcall = fitting[0].vmcall and not any(map(_FIRST_BY_INT.search, parts))
-    return fitting[0 if by_vmcall else -1].name
+    by_int = any(map(_FIRST_BY_INT.search, parts))
+    names = next(names for layout, *names in _USUAL_OF_LAYOUT if layout in layouts)
+    return names[0 if by_int else 1]
 
 
 def _by_version(name: str, version: _Version | None) -> str | None:

@@ -2,8 +2,9 @@
 
 The kernel is a 32-bit ELF file, loaded where its physical addresses say, or a bzImage, which unpacks itself in the
 Guest. From the top of memory downwards lie the initial ramdisk and, for the older generations, page tables that map
-each address to itself; from 3.2 on the Host does without. (In 2.6.30 to 2.6.37 the Host made them, out of the boot
-parameters, in the same place and before the Guest ran; so here the Launcher does it for both.) At `memory`, just above
+each address to itself; from 3.1 on the Host does without. (In 2.6.29 to 3.0 the Host made them, out of the boot
+parameters, in the same place and before the Guest ran; so here the Launcher does it for both. They have memory also
+where the Host was linked, which had to be where the Guest is; here it is where the Guest is.) At `memory`, just above
 what the Guest takes for its own, is the page that describes devices, and behind it are their rings, so the Host lets
 the Guest go further than it was told.
 
@@ -29,7 +30,12 @@ from hostvm.devices.descriptor_page import (
 from hostvm.devices.placing import place_devices
 from hostvm.elf_image import ELF_MAGIC, ElfImage, Segment, SymbolTable, parse_elf
 from hostvm.errors import ConfigurationError
-from hostvm.genuine_lguest import entry_point, intuit_page_offset, page_offset_of
+from hostvm.genuine_lguest import (
+    entry_point,
+    intuit_page_offset,
+    is_page_offset,
+    page_offset_of,
+)
 from hostvm.kernel_image import unpack_bzimage
 from hostvm.launcher_abi import (
     BOOT_PARAMS,
@@ -118,7 +124,7 @@ def load_guest(memory: PhysicalMemory, base: HostPhysical, config: GuestConfig) 
     line = _command_line(config)
     kernel = _read_kernel(config) if not protocol.entry_by_signature else _find_kernel(config)
     initrd_start = _initrd_start(config)
-    offset = kernel.page_offset or KERNEL_OFFSET
+    offset = _linked_above(config, protocol, kernel)
     tables = _first_tables(protocol, config.memory, initrd_start, offset)
     free_end = min((address for address, _ in tables), default=initrd_start)
     _check_fit(config, kernel, free_end)
@@ -204,6 +210,20 @@ def _find_kernel(config: GuestConfig) -> _Kernel:
     start = entry_point(name, segments, offset)
     reach = max(segment.paddr + segment.memsz for segment in segments)
     return _Kernel(start, segments, image, reach, offset)
+
+
+def _linked_above(config: GuestConfig, protocol: BootProtocol, kernel: _Kernel) -> int:
+    """How far the kernel's addresses are above physical ones, as page tables must have it; 3 GiB if it does not say."""
+    if kernel.page_offset or not protocol.tables_at_offset:
+        return kernel.page_offset
+    image = kernel.image
+    if image is None:
+        inside = unpack_bzimage(config.kernel) or b""
+        if not inside.startswith(ELF_MAGIC):
+            return KERNEL_OFFSET
+        image = parse_elf(config.name, inside)
+    offsets = (segment.vaddr - segment.paddr for segment in image.segments)
+    return next(filter(is_page_offset, offsets), KERNEL_OFFSET)
 
 
 def _initrd_start(config: GuestConfig) -> int:

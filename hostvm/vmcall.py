@@ -1,6 +1,6 @@
 """`vmcall` as a hypercall: an instruction that no CPU here has, rewritten by the Host into one that works.
 
-For two years lguest's Guests asked their Host as KVM's do, by an instruction of Intel's virtualisation extension.
+For a year lguest's Guests asked their Host as KVM's do, by an instruction of Intel's virtualisation extension.
 Where a CPU lacks it, it is an undefined opcode (#UD); where KVM lies below, a protection fault (#GP). Either way the
 Host gets the trap, and has the Guest's code changed on the spot: three bytes for `int $0x1f` and a nop. Then the
 instruction runs again, so each `vmcall` is met once at most, and later calls from there cost no more than in other
@@ -10,7 +10,7 @@ The Guest's code need not be writable by the Guest; the Host writes to its memor
 Launcher a private copy of a page, and so all shadow tables are dropped after it. Here the page stays where it is, but
 the tables are dropped all the same: the Guest sees it, by bits A and D and by the faults that follow.
 
-Source: lguest in Linux 2.6.30 to 2.6.37, drivers/lguest/x86/core.c. Read next: handle_trap.py, hypercalls.py.
+Source: lguest in Linux 2.6.30 to 3.0, drivers/lguest/x86/core.c. Read next: handle_trap.py, hypercalls.py.
 """
 
 from __future__ import annotations

@@ -6,9 +6,9 @@ A NOTIFY is an address, and the address says what is meant, in this order: a dev
 changed its status; a queue's first page means that the queue was rung; anything else below the end of the device pages
 is a text for the early console.
 
-Generations differ in when a driver tells of its status, and what that does. Up to 2.6.37 it tells of every change, and
-ringing is never a mistake. Up to 2.6.29 the device is there as soon as it has a status, from 2.6.30 on when the driver
-says that it is ready, or rings. From 2.6.38 on the driver tells when it resets the device, and once when features are
+Generations differ in when a driver tells of its status, and what that does. Up to 3.0 it tells of every change, and
+ringing is never a mistake. Up to 2.6.30 the device is there as soon as it has a status, from 2.6.31 on when the driver
+says that it is ready, or rings. From 3.1 on the driver tells when it resets the device, and once when features are
 settled, which starts the device; being told that twice is fatal, and so is ringing before.
 
 Source: lguest's Launcher (handle_output, update_device_status). Read next: hostvm/launched_guest.py.

@@ -21,11 +21,16 @@ ADDRESS = 0x1000000
 VERSIONS = {
     "2.6.24": "2.6.24",
     "2.6.25.20": "2.6.27",
-    "2.6.29": "2.6.27",
-    "2.6.32": "2.6.32",
-    "2.6.37": "2.6.37",
-    "2.6.38": "3.2",
-    "3.0": "3.2",
+    "2.6.28": "2.6.27",
+    "2.6.29": "2.6.29",
+    "2.6.30": "2.6.30",
+    "2.6.31": "2.6.32",
+    "2.6.33.20": "2.6.32",
+    "2.6.34": "2.6.37",
+    "2.6.39.4": "2.6.37",
+    "3.0": "2.6.37",
+    "3.0.101": "2.6.37",
+    "3.1": "3.2",
     "3.2.65": "3.2",
     "3.9.11": "3.2",
     "3.10": "3.10",
@@ -96,6 +101,21 @@ def test_data_of_another_layout_says_more_than_the_version() -> None:
 def test_a_kernel_that_is_not_linux_is_known_by_its_data_and_its_first_hypercall(abi: str) -> None:
     image = shipped_image("kestrel.elf" if abi == "3.2" else f"kestrel-{abi}.elf").image
     assert inspect_kernel("file", image) == KernelFacts("", abi)
+
+
+@pytest.mark.parametrize(
+    ("layout", "first_call", "abi"),
+    [
+        ("2.6.27", b"\xb8\x01\0\0\0\xba1234\xcd\x1f", "2.6.27"),
+        ("2.6.30", b"\xb8\x01\0\0\0\xbb1234\x0f\x01\xc1", "2.6.30"),
+        ("2.6.32", b"\xb8\x01\0\0\0\xbb1234\x0f\x01\xc1", "2.6.32"),
+        ("2.6.37", b"\xb8\x01\0\0\0\xbb1234\xcd\x1f", "2.6.37"),
+    ],
+)
+def test_where_the_layout_gainsays_the_version_the_first_hypercall_tells_generations_apart(
+    layout: str, first_call: bytes, abi: str
+) -> None:
+    assert inspect_kernel("file", linux("3.2.65", layout=layout, text=first_call)).abi == abi
 
 
 @pytest.mark.parametrize("name", ["hello.elf", "kestrel-no-window.elf", "kestrel-short-window.elf"])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import struct
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -33,13 +35,14 @@ def elf(
     kind: int = 2,
     machine: int = 3,
     elf_class: int = 1,
+    above: int = 0,
 ) -> bytes:
-    """An ELF file with segments (physical address, content, memory size)."""
+    """An ELF file with segments (physical address, content, memory size), linked `above` their addresses."""
     start = 52 + 32 * len(segments)
     headers, body = b"", b""
     for paddr, data, memsz in segments:
         at = start + len(body)
-        headers += struct.pack("<8I", 1, at, paddr, paddr, len(data), memsz, 7, 4096)
+        headers += struct.pack("<8I", 1, at, paddr + above, paddr, len(data), memsz, 7, 4096)
         body += data
     ident = b"\x7fELF" + bytes((elf_class, 1, 1)) + bytes(9)
     rest = (kind, machine, 1, entry, 52, 0, 0, 52, 32, len(segments), 40, 0, 0)
@@ -47,6 +50,15 @@ def elf(
 
 
 KERNEL = elf((MIB, b"text" * 1000, 8192), (2 * MIB, b"data", 4096))
+
+
+def in_a_bzimage(kernel: bytes) -> bytes:
+    """A bzImage with nothing but a compressed kernel behind its setup sectors."""
+    setup = bytearray(512 * 2)
+    setup[0x1F1] = 1
+    struct.pack_into("<4sH", setup, 0x202, b"HdrS", 0x207)
+    struct.pack_into("<I", setup, 0x214, MIB)
+    return bytes(setup) + gzip.compress(kernel)
 
 
 def load(config: GuestConfig) -> tuple[LoadedGuest, PhysicalMemory]:
@@ -148,7 +160,7 @@ def test_older_generations_have_no_kernel_alignment_but_page_tables() -> None:
     assert not any(words[1536:])
 
 
-@pytest.mark.parametrize("abi", ["2.6.32", "2.6.37"])
+@pytest.mark.parametrize("abi", ["2.6.29", "2.6.30", "2.6.32", "2.6.37"])
 def test_later_tables_have_all_memory_at_the_kernels_addresses_too(abi: str) -> None:
     initrd = bytes(5000)
     loaded, memory = load(GuestConfig(KERNEL, memory=6 * MIB, abi=abi, initrd=initrd))
@@ -159,6 +171,29 @@ def test_later_tables_have_all_memory_at_the_kernels_addresses_too(abi: str) -> 
     assert directory[:2] == directory[768:770]
     (second,) = struct.unpack("<I", memory.read(BASE + (directory[1] & ~0xFFF), 4))
     assert second == 4 * MIB | 7
+
+
+def slots_in_use(kernel: bytes, abi: str) -> set[int]:
+    loaded, memory = load(GuestConfig(kernel, memory=6 * MIB, abi=abi))
+    assert loaded.pgdir is not None
+    directory = struct.unpack("<1024I", memory.read(BASE + loaded.pgdir, 4096))
+    return {slot for slot, entry in enumerate(directory) if entry}
+
+
+@pytest.mark.parametrize("offset", [0x40000000, 0x80000000, 0xB0000000])
+@pytest.mark.parametrize("wrap", [bytes, in_a_bzimage], ids=["vmlinux", "bzImage"])
+def test_later_tables_have_it_where_a_kernel_with_another_split_is_linked(
+    offset: int, wrap: Callable[[bytes], bytes]
+) -> None:
+    kernel = wrap(elf((MIB, b"text" * 1000, 8192), above=offset))
+    slot = offset >> 22
+    assert slots_in_use(kernel, "2.6.32") == {0, 1, slot, slot + 1}
+
+
+@pytest.mark.parametrize("offset", [0x1000, 0x200000])
+def test_a_kernel_linked_where_no_table_can_have_it_gets_the_usual_tables(offset: int) -> None:
+    kernel = elf((MIB, b"text" * 1000, 8192), above=offset)
+    assert slots_in_use(kernel, "2.6.37") == {0, 1, 768, 769}
 
 
 def test_tables_for_more_memory_than_the_kernels_addresses_end_with_the_directory() -> None:
