@@ -4,7 +4,7 @@ lguest never promised a stable interface; Guest and Host came from one tree. So 
 the rest of hostvm asks it instead of comparing versions. Where a field names a behaviour, the module that implements
 it says what the behaviour is.
 
-Source: lguest in Linux 2.6.23 to 4.0 (drivers/lguest, arch/x86/lguest, include/linux/lguest*.h). Read next:
+Source: lguest in Linux 2.6.23 to 4.13 (drivers/lguest, arch/x86/lguest, include/linux/lguest*.h). Read next:
 lguest_data.py for the shared page's layouts, quirks.py for bugs that all generations share.
 """
 
@@ -21,6 +21,7 @@ from hostvm.lguest_data import (
     LAYOUT_2_6_24,
     LAYOUT_2_6_32,
     LAYOUT_3_2,
+    LAYOUT_4_1,
     DataLayout,
 )
 from hostvm.memory_map import SWITCHER_BASE
@@ -78,7 +79,8 @@ class DevicePage(Enum):
     """What the Launcher's page of devices is like, and when a driver tells of its status.
 
     LGUEST_BUS is 2.6.23's, from before virtio (devices/lguest_bus.py); the descriptors of CONFIG_LIST, 2.6.24's, are of
-    another kind. See devices/bus.py for the other three.
+    another kind. See devices/bus.py for the next three. With PCI there is no such page: devices are functions of a PCI
+    bus, as virtio 1.0 has them (devices/pci_bus.py).
     """
 
     LGUEST_BUS = auto()
@@ -86,6 +88,7 @@ class DevicePage(Enum):
     EVERY_STATUS = auto()
     DRIVER_OK = auto()
     FEATURES_FINAL = auto()
+    PCI = auto()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,7 +101,10 @@ class Abi:
     addresses in the Switcher's range are turned down before any table is looked at. `checks_directory_always`: a
     Guest's directory entry is vetted at each fault, not only when the shadow has none. `idt_entries` gates are kept;
     one for a vector beyond them kills, or with `syscall_gate_apart` is ignored, but for the system call's.
-    `vmi`: the kernel is for a PC and has hook points, which the Host fills (vmi.py).
+    `vmi`: the kernel is for a PC and has hook points, which the Host fills (vmi.py). `launcher_emulates`: port
+    instructions, and moves to and from device memory, are the Launcher's to carry out. `iret_is_redone`: where the
+    Guest is about to IRET, an interrupt is delivered on the frame that stands there. `traps_clear_flags`: entering a
+    handler clears TF, NT, RF and VM. `reflects_syscalls`: a system call by an interrupt gate reaches the Guest.
     """
 
     name: str
@@ -133,6 +139,10 @@ class Abi:
     port_skip_knows_cli: bool = True
     device_page: DevicePage = DevicePage.FEATURES_FINAL
     vmi: bool = False
+    launcher_emulates: bool = False
+    iret_is_redone: bool = False
+    traps_clear_flags: bool = False
+    reflects_syscalls: bool = False
 
     @property
     def reserve_mem(self) -> int:
@@ -282,6 +292,20 @@ _3_10 = replace(
     checks_switcher_first=True,
     checks_directory_always=True,
 )
+_4_1 = replace(
+    _3_10,
+    name="4.1",
+    kernels="4.1 to 4.13",
+    hypercalls=_calls({2: Call.SHUTDOWN, 18: Call.LOAD_GDT_ENTRY, 19: Call.SEND_INTERRUPTS}),
+    data=LAYOUT_4_1,
+    never_direct=frozenset({7, 13, 14, 31}),
+    device_page=DevicePage.PCI,
+    launcher_emulates=True,
+    iret_is_redone=True,
+    traps_clear_flags=True,
+    # From 4.6 on, when Linux had come to use such a gate; earlier Hosts took it for an interrupt of their own.
+    reflects_syscalls=True,
+)
 # Traps that a hook's shim can cause must pass the Host, which says where in the kernel they would have been.
 _VMI = replace(
     _3_2,
@@ -305,7 +329,7 @@ GENERATIONS: Mapping[str, Abi] = MappingProxyType(
         abi.name: abi
         for abi in (
             *(_2_6_23, _2_6_24, _2_6_27, _2_6_29, _2_6_30),
-            *(_2_6_32, _2_6_37, _3_2, _3_10, _VMI),
+            *(_2_6_32, _2_6_37, _3_2, _3_10, _4_1, _VMI),
         )
     }
 )

@@ -117,6 +117,8 @@ def _initialize(guest: Lguest, args: Args) -> None:
         raise GuestKilled("bad syscall vector")
     guest.noirq_start = data.get(layout.noirq_start) or 0
     guest.noirq_end = data.get(layout.noirq_end) or 0
+    if layout.noirq_end == layout.noirq_start:
+        guest.noirq_end += 1
     if guest.vmi is not None:
         vmi.initialize(guest, args[1])
     write_timestamp(guest)

@@ -8,7 +8,9 @@ them.
 What makes it tricky is that the Guest runs with the real interrupt flag always set. Its own flag is a word in
 `lguest_data`: a frame pushed here shows that flag instead of the real one, and an interrupt gate clears it. Only trap
 gates can go direct, since the CPU knows nothing of that word. And the Guest's iret has a moment in which the word is
-already set and the frame not yet popped; for that window it has named addresses where nothing may be delivered.
+already set and the frame not yet popped; for that window it has named addresses where nothing may be delivered. From
+4.1 on the window is the iret alone, and an interrupt there uses the frame that is about to be popped: the Host does
+the iret's part, its flags, and the stack is then as it must be for the handler.
 
 (i) entering a handler; (ii) virtual interrupts; (iii) traps; (iv) the stack that direct traps need; (v) the clock.
 A kill ends the Guest at once, where upstream goes on to the end of the routine.
@@ -48,12 +50,21 @@ TIMER_IRQ = 0
 MAX_STACK_PAGES = 2
 _NOT_IF = WORD_MASK & ~int(Eflags.IF)
 _INTERRUPT_GATE = int(GateType.INTERRUPT)
+_NOT_CLEARED = WORD_MASK & ~int(Eflags.TF | Eflags.NT | Eflags.RF | Eflags.VM)
+_STATUS = Eflags.CF | Eflags.PF | Eflags.AF | Eflags.ZF | Eflags.SF | Eflags.OF
+_BY_IRET = int(_STATUS | Eflags.TF | Eflags.DF | Eflags.NT | Eflags.RF | Eflags.AC | Eflags.ID)
+_FRAME_EFLAGS = 8
 
 # (i) Entering a handler.
 
 
 def set_guest_interrupt(guest: Lguest, lo: int, hi: int, has_error_code: bool) -> None:
     """Push what the CPU would push and put the Guest at the beginning of the handler of gate `lo`, `hi`."""
+    _push_frame(guest, has_error_code)
+    _run_handler(guest, lo, hi)
+
+
+def _push_frame(guest: Lguest, has_error_code: bool) -> None:
     regs = guest.regs
     from_user = regs.ss & 3 != GUEST_RING
     stack, ss = (guest.esp1, guest.ss1) if from_user else (regs.esp, regs.ss)
@@ -70,10 +81,31 @@ def set_guest_interrupt(guest: Lguest, lo: int, hi: int, has_error_code: bool) -
     stack = _push(guest, stack, displacement, (*frame, regs.errcode) if has_error_code else frame)
     regs.ss = ss
     regs.esp = stack
+
+
+def _run_handler(guest: Lguest, lo: int, hi: int) -> None:
+    regs = guest.regs
     regs.cs = KERNEL_CS
     regs.eip = gate_offset(lo, hi)
+    if guest.abi.traps_clear_flags:
+        regs.eflags &= _NOT_CLEARED
     if gate_type(hi) == _INTERRUPT_GATE and not guest.data.put(guest.data.layout.irq_enabled, 0):
         raise GuestKilled("Disabling interrupts")
+
+
+def _redo_iret(guest: Lguest) -> None:
+    """What the Guest's iret would do to its flags; it need not pop what an interrupt would push again.
+
+    Upstream takes the whole word, and so a Guest could switch the Host's interrupts off or get at its ports. An iret in
+    ring 1 cannot change IF and IOPL, so those stay.
+    """
+    regs = guest.regs
+    frame = guest.tables.guest_pa(regs.esp)
+    popped = guest.memory.read_u32(frame + _FRAME_EFLAGS & WORD_MASK)
+    regs.eflags = regs.eflags & ~_BY_IRET & WORD_MASK | popped & _BY_IRET
+    if regs.ss & 3 != GUEST_RING:
+        # A program that stands at this address for whatever reason; upstream's slip is its kernel's end.
+        regs.ss = guest.esp1
 
 
 def _push(guest: Lguest, stack: int, displacement: int | None, words: tuple[int, ...]) -> int:
@@ -115,7 +147,8 @@ def try_deliver_interrupt(guest: Lguest, irq: int, more: bool) -> None:
     """Divert the Guest into its handler of `irq`, unless it may not be interrupted now."""
     assert 0 <= irq < LGUEST_IRQS, irq
     in_window = guest.noirq_start <= guest.regs.eip < guest.noirq_end
-    if in_window and (guest.vmi is None or not finish_iret(guest)):
+    redone = in_window and guest.abi.iret_is_redone
+    if in_window and not redone and (guest.vmi is None or not finish_iret(guest)):
         return
     lo, hi = guest.idt[FIRST_EXTERNAL_VECTOR + irq]
     has_gate = bool(hi & GATE_PRESENT)
@@ -126,7 +159,11 @@ def try_deliver_interrupt(guest: Lguest, irq: int, more: bool) -> None:
     if has_gate:
         guest.irqs_pending &= ~(1 << irq)
         guest.services.irq_delivered(irq)
-        set_guest_interrupt(guest, lo, hi, has_error_code=False)
+        if redone:
+            _redo_iret(guest)
+            _run_handler(guest, lo, hi)
+        else:
+            set_guest_interrupt(guest, lo, hi, has_error_code=False)
     write_timestamp(guest)
     irq_pending = guest.data.layout.irq_pending
     if not more and irq_pending is not None:

@@ -35,6 +35,7 @@ from hostvm.lguest_data import (
     LAYOUT_2_6_24,
     LAYOUT_2_6_32,
     LAYOUT_3_2,
+    LAYOUT_4_1,
     RING_SLOTS,
     DataLayout,
 )
@@ -65,13 +66,15 @@ _FIRST_OF_GENERATION: tuple[tuple[tuple[int, ...], str], ...] = (
     ((2, 6, 34), "2.6.37"),
     ((3, 1), "3.2"),
     ((3, 10), "3.10"),
+    ((4, 1), "4.1"),
 )
-_FIRST_ON_PCI = (4, 1)
+_FIRST_WITHOUT = (4, 14)
 # Of the generations that share a layout, those that are taken for a kernel that begins with `int`, and with `vmcall`.
 _USUAL_OF_LAYOUT = (
     (LAYOUT_2_6_24, "2.6.27", "2.6.30"),
     (LAYOUT_2_6_32, "2.6.37", "2.6.32"),
     (LAYOUT_3_2, "3.10", "3.10"),
+    (LAYOUT_4_1, "4.1", "4.1"),
 )
 _SIGNED = "2.6.23"
 
@@ -159,14 +162,11 @@ def _by_layout(layouts: list[DataLayout], parts: list[bytes]) -> str:
 def _by_version(name: str, version: _Version | None) -> str | None:
     if version is None:
         return None
-    if version >= _FIRST_ON_PCI:
-        raise ConfigurationError(
-            f"{name}: Linux {_text(version)}; from 4.1 on lguest's devices are on PCI, "
-            f"which is not supported"
-        )
     older = [abi for first, abi in _FIRST_OF_GENERATION if first <= version]
     if not older:
         raise ConfigurationError(f"{name}: Linux {_text(version)} is older than lguest")
+    if version >= _FIRST_WITHOUT:
+        raise ConfigurationError(f"{name}: Linux {_text(version)}; lguest went with 4.14")
     return older[-1]
 
 

@@ -20,6 +20,9 @@ from hostvm.abi import DevicePage, generation
 from hostvm.dev_lguest import (
     DMA_SENT,
     NOTIFY,
+    PENDING,
+    REGISTER,
+    REGISTER_OFFSETS,
     WAKER,
     DeviceError,
     DevLguest,
@@ -29,6 +32,9 @@ from hostvm.dev_lguest import (
 from hostvm.dev_lguest import Request as DeviceRequest
 from hostvm.devices.bus import DeviceBus
 from hostvm.devices.launcher_memory import LauncherMemory
+from hostvm.devices.pci_bus import PciBus
+from hostvm.emulate_io import emulate_mmio, emulate_port
+from hostvm.errors import GuestKilled
 from hostvm.gates import copy_traps
 from hostvm.host_module import Errno
 from hostvm.launcher import GuestConfig, LoadedGuest, load_guest
@@ -61,7 +67,7 @@ from hostvm.switcher import OLD_SWITCHER, SWITCHER, switcher_pte_page
 from hostvm.units import HostPhysical, Nanoseconds, Tick
 from hostvm.vmi_pages import VmiPages
 from hostvm.world import Action, Completion, Request
-from hostvm.x86 import PAGE_SIZE
+from hostvm.x86 import PAGE_SIZE, Vector
 
 _LONGEST_OUTPUT = 1 << 16
 _ZEROES = bytes(PAGE_SIZE)
@@ -141,18 +147,26 @@ class LaunchedGuest:
         self.file = DevLguest(abi, self._install)
         self._open()
         limit = loaded.pfn_limit * PAGE_SIZE
-        self.devices = DeviceBus(
-            loaded.devices,
-            LauncherMemory(seen, base, limit, exclusive=abi.device_page is DevicePage.LGUEST_BUS),
-            self,
-            drivers=abi.device_page,
+        old = abi.device_page is DevicePage.LGUEST_BUS
+        theirs = LauncherMemory(seen, base, limit, exclusive=old)
+        self.devices = (
+            PciBus(loaded.devices, theirs, self)
+            if abi.device_page is DevicePage.PCI
+            else DeviceBus(loaded.devices, theirs, self, drivers=abi.device_page)
         )
 
     def _open(self) -> None:
         """The Launcher has opened /dev/lguest: it has the Guest made, binds its doorbells and begins to read."""
         loaded = self.loaded
         pgdir = loaded.pgdir or 0
-        wishes = Initialize(loaded.pfn_limit, loaded.start, pgdir, self.base, loaded.page_offset)
+        wishes = Initialize(
+            loaded.pfn_limit,
+            loaded.start,
+            pgdir,
+            self.base,
+            loaded.page_offset,
+            loaded.device_limit,
+        )
         self.file.write(pack_initialize(self._abi, wishes))
         if self.file.has_eventfds:
             for queue in (queue for device in loaded.devices for queue in device.queues):
@@ -169,6 +183,7 @@ class LaunchedGuest:
             abi.limit_is_exclusive,
             abi.word_kill_names_length,
             self._shared,
+            wishes.device_limit,
         )
         memory.write(self.switcher_page_table, switcher_pte_page(self.regs.page, self.place))
         self.tables = ShadowPageTables(
@@ -284,9 +299,16 @@ class LaunchedGuest:
     # ---- the Launcher ----------------------------------------------------------------------------
 
     def serve_launcher(self) -> None:
-        """The Launcher's read() returned: with a NOTIFY, or in 2.6.23 with a buffer and its key. It reads again."""
+        """The Launcher's read() returned: with a NOTIFY, in 2.6.23 with a buffer and its key, or with an instruction.
+
+        It reads again, and in the last case only when it has done what the Guest wants.
+        """
         said = self.file.end_read()
         if said is None:
+            return
+        if len(said) == PENDING.size:
+            self._emulate(*PENDING.unpack(said))
+            self.file.begin_read()
             return
         self.file.begin_read()
         if len(said) == NOTIFY.size:
@@ -294,11 +316,43 @@ class LaunchedGuest:
         else:
             self.devices.dma_sent(*DMA_SENT.unpack(said))
 
+    def _emulate(self, vector: int, insn: bytes, address: int) -> None:
+        """Carry out an instruction, or have the Guest take its trap. Raises GuestKilled."""
+        bus = self.devices
+        assert isinstance(bus, PciBus)
+        touched = vector == Vector.PF
+        if emulate_mmio(insn, address, self, bus) if touched else emulate_port(insn, self, bus):
+            return
+        try:
+            self.file.write((DeviceRequest.TRAP, vector))
+        except DeviceError:
+            eip = self.get("eip")
+            text = f"Reinjecting trap {vector} for fault at {eip:#x}: Invalid argument"
+            raise GuestKilled(text) from None
+
+    def get(self, name: str) -> int:
+        """A register of the Guest's, asked of the Host."""
+        self.file.write((DeviceRequest.GETREG, REGISTER_OFFSETS[name]))
+        said = self.file.begin_read()
+        assert said is not None
+        (value,) = REGISTER.unpack(said)
+        return int(value)
+
+    def set(self, name: str, value: int) -> None:
+        """Have the Host set a register of the Guest's."""
+        self.file.write((DeviceRequest.SETREG, REGISTER_OFFSETS[name], value))
+
     def _rung(self, address: int) -> None:
         self.devices.notify(address)
 
     def complete(self, done: Completion) -> None:
-        """The World has something for a device: the Waker gets the Launcher out of its read. Raises GuestKilled."""
+        """The World has something for a device: the Waker gets the Launcher out of its read. Raises GuestKilled.
+
+        From 4.1 on each device has a thread of its own in the Launcher, which just does it.
+        """
+        if self._abi.device_page is DevicePage.PCI:
+            self.devices.complete(done.device, done.irq, done.data)
+            return
         self.file.write((DeviceRequest.BREAK, 1), WAKER)
         with suppress(DeviceError):
             self.file.end_read()

@@ -6,7 +6,7 @@ each address to itself; from 3.1 on the Host does without. (In 2.6.29 to 3.0 the
 parameters, in the same place and before the Guest ran; so here the Launcher does it for both. They have memory also
 where the Host was linked, which had to be where the Guest is; here it is where the Guest is.) At `memory`, just above
 what the Guest takes for its own, is the page that describes devices, and behind it are their rings, so the Host lets
-the Guest go further than it was told.
+the Guest go further than it was told. From 4.1 on devices are on PCI instead and all rings in the Guest's own memory.
 
 2.6.23 is different in three ways: the Launcher unpacks a bzImage itself and finds the kernel's beginning by a text in
 it (genuine_lguest.py), page tables map memory to where the kernel is linked and nowhere else, and devices are others.
@@ -81,7 +81,8 @@ class LoadedGuest:
     """A Guest ready to run. `pgdir` is the page directory that was made for it, in generations that have one.
 
     `pfn_limit` is the number of guest-physical pages that the Guest may name, its device pages included; of those in
-    `shared`, given with the number of their network, other Guests have the same. `page_offset` is how far the kernel's
+    `shared`, given with the number of their network, other Guests have the same. On PCI devices have the pages
+    from there to `device_limit`, and only the Launcher knows what is in them. `page_offset` is how far the kernel's
     addresses are from physical ones, where the Host must be told. `shims`: what stands in for the hooks
     of a kernel for VMI.
     """
@@ -98,6 +99,7 @@ class LoadedGuest:
     page_offset: int = 0
     shared: tuple[tuple[int, int], ...] = ()
     shims: Shims | None = None
+    device_limit: int = 0
 
     @property
     def symbols(self) -> SymbolTable:
@@ -153,6 +155,7 @@ def load_guest(memory: PhysicalMemory, base: HostPhysical, config: GuestConfig) 
         page_offset=kernel.page_offset,
         shared=page.shared,
         shims=shims,
+        device_limit=page.device_limit,
     )
 
 

@@ -4,14 +4,15 @@ Here is what there is to know about a Guest besides its memory and registers; wh
 per idea. The Guest is moved only by the machine's run loop, which between two runs of the Guest calls, in this order:
 
 (i) `do_hypercalls` (hypercalls.py), which acts while `hcall` is set; if it leaves `pending_notify` or `pending_dma`,
-    the Launcher takes that and clears it, and `do_hypercalls` goes on;
+    or `handle_trap` left `pending_trap`, the Launcher takes that and clears it, and `do_hypercalls` goes on;
 (ii) `maybe_do_interrupt` (interrupts_and_traps.py); a Guest that is `halted` after it waits for an interrupt;
 (iii) `copy_traps`, `copy_gdt` or `copy_gdt_tls` as `changed` says, and the Guest runs;
 (iv) `handle_trap` (handle_trap.py).
 
 Each of them may raise GuestKilled, which is the Guest's end; a `SHUTDOWN` is an end too, and only sets `ended`.
 
-Everything that changes is in `state()`; registers are in the regs page, shadow pages and tables in memory.
+Everything that changes is in `state()`, but for `pending_trap`, which is never left over when a turn of the Host's
+ends; registers are in the regs page, shadow pages and tables in memory.
 Source: lguest, drivers/lguest/lg.h.
 """
 
@@ -108,6 +109,15 @@ class HostServices(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class PendingTrap:
+    """An instruction that the Launcher is to carry out: vector, first bytes, and what memory of devices it touched."""
+
+    vector: int
+    insn: bytes
+    address: int
+
+
+@dataclass(frozen=True, slots=True)
 class LguestState:
     """A Guest's part of the machine's state. `ended` is (EndReason, text); addresses are guest-physical.
 
@@ -167,6 +177,7 @@ class Lguest:
         "number",
         "pending_dma",
         "pending_notify",
+        "pending_trap",
         "quirks",
         "regs",
         "services",
@@ -209,6 +220,7 @@ class Lguest:
         self.halted = self.hcall = False
         self.next_hcall = self.pending_notify = 0
         self.pending_dma: tuple[int, int] | None = None
+        self.pending_trap: PendingTrap | None = None
         self.dma: list[DmaBinding | None] = [None] * MOST_BINDINGS
         self.irqs_pending = 0
         self.timer: Nanoseconds | None = None
@@ -219,7 +231,9 @@ class Lguest:
     @property
     def wants_launcher(self) -> bool:
         """Whether the Launcher must see to something before the Guest goes on."""
-        return bool(self.pending_notify) or self.pending_dma is not None
+        if self.pending_notify or self.pending_trap is not None:
+            return True
+        return self.pending_dma is not None
 
     def state(self) -> LguestState:
         """All that can change, as a value."""
@@ -279,9 +293,10 @@ class Lguest:
         self.ended = None if state.ended is None else (EndReason(state.ended[0]), state.ended[1])
         self.tables.restore(state.tables)
         self.pending_dma = state.pending_dma
+        self.pending_trap = None
         self.dma = [None] * MOST_BINDINGS
         for place, binding in state.dma:
             self.dma[place] = binding
 
 
-__all__ = ["SYSCALL_VECTOR", "HostServices", "Lguest", "LguestState", "Regs"]
+__all__ = ["SYSCALL_VECTOR", "HostServices", "Lguest", "LguestState", "PendingTrap", "Regs"]

@@ -2,7 +2,7 @@
 
 The Guest names its address once, in the first hypercall; the Host checks the whole structure then and from there on
 goes straight to the fields. Before that there is nothing, and every access fails without harm; what a failure means
-is the caller's affair. The layout moved four times, always for fields that came or went; a field that a generation
+is the caller's affair. The layout moved five times, always for fields that came or went; a field that a generation
 does not have is None in its layout.
 
 Source: lguest, include/linux/lguest.h; offsets as compiled for i386 with at most 32 virtual interrupts.
@@ -24,7 +24,10 @@ _NS_PER_SECOND = 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class DataLayout:
-    """Byte offsets into `struct lguest_data`; the first four fields never moved."""
+    """Byte offsets into `struct lguest_data`; the first four fields never moved.
+
+    Where `noirq_start` and `noirq_end` are the same, the window is the one instruction that stands there.
+    """
 
     size: int
     hcall_status: int
@@ -97,6 +100,20 @@ LAYOUT_3_2 = DataLayout(
     syscall_vec=1388,
 )
 
+LAYOUT_4_1 = DataLayout(
+    size=1388,
+    irq_pending=20,
+    hcall_status=24,
+    hcalls=88,
+    slot_words=5,
+    reserve_mem=1368,
+    tsc_khz=1372,
+    noirq_start=1376,
+    noirq_end=1376,
+    kernel_address=1380,
+    syscall_vec=1384,
+)
+
 
 class LguestData:
     """The shared structure of one Guest; `address` is guest-physical, None until the Guest has named it."""
@@ -145,6 +162,7 @@ __all__ = [
     "LAYOUT_2_6_24",
     "LAYOUT_2_6_32",
     "LAYOUT_3_2",
+    "LAYOUT_4_1",
     "RING_SLOTS",
     "SLOT_FREE",
     "DataLayout",

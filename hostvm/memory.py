@@ -163,7 +163,7 @@ class BoundedMemory:
 
     `pfn_limit` is the number of guest-physical pages; `limit_is_exclusive` selects the older rule that refuses a range
     ending exactly at the limit. 2.6.23 does not print the length in the kill text of a word access. `shared` tells of
-    guest-physical pages that lie elsewhere (shared_pages.py).
+    guest-physical pages that lie elsewhere (shared_pages.py). Pages from `pfn_limit` up to `device_limit` are devices'.
     """
 
     def __init__(
@@ -174,9 +174,11 @@ class BoundedMemory:
         limit_is_exclusive: bool,
         word_kill_names_length: bool = True,
         shared: Mapping[int, HostPhysical] = NOTHING_SHARED,
+        device_limit: int = 0,
     ) -> None:
         self.physical = physical
         self.base = base
+        self.device_limit = device_limit
         self.pfn_limit = pfn_limit
         self.limit_is_exclusive = limit_is_exclusive
         self.word_kill_names_length = word_kill_names_length

@@ -19,6 +19,9 @@ time that depends on how a run is cut. D is the CPU's to set, on a store, which 
 
 The last slot of each root holds the Switcher's page table from the beginning and is never released.
 
+From 4.1 on there are addresses behind a Guest's memory where devices are. No such page is ever mapped: touching it
+faults, and `iomem` then says what was touched.
+
 Somebody who takes snapshots wants to know of pages written; while `lost_dirty` is a set, the frames of entries with D
 that are thrown away go there (dirty_pages.py).
 
@@ -49,6 +52,7 @@ SWITCHER_SLOT = ENTRIES - 1
 
 # Plain integers: an IntFlag operation costs more than the rest of a page fault.
 _P, _RW, _US, _A, _D = int(Pte.P), int(Pte.RW), int(Pte.US), int(Pte.A), int(Pte.D)
+_PSE = int(Pte.PSE)
 _TABLE_FLAGS = _P | _RW | _US | _A | _D
 _FLAGS_WITHOUT_G = 0xFFF & ~int(Pte.G)
 _NOT_RW = WORD_MASK & ~_RW
@@ -85,6 +89,7 @@ class ShadowPageTables:
         "_switcher_address",
         "choose",
         "current",
+        "iomem",
         "kernel_address",
         "linear",
         "lost_dirty",
@@ -110,6 +115,7 @@ class ShadowPageTables:
         kernel_address: int = 0,
     ) -> None:
         self.memory = memory
+        self.iomem: int | None = None
         self.pool = pool
         self.physical = pool.physical
         self.choose = choose
@@ -161,7 +167,11 @@ class ShadowPageTables:
     # (i) Looking up an entry when the Guest faults.
 
     def demand_page(self, vaddr: int, error_code: int) -> bool:
-        """Map the page that the Guest touched if its own tables allow it; False if the Guest must see the fault."""
+        """Map the page that the Guest touched if its own tables allow it; False if the Guest must see the fault.
+
+        Or if a device must: then `iomem` is the guest-physical address, and None otherwise.
+        """
+        self.iomem = None
         if self._checks_switcher_first and vaddr >= self._switcher_address:
             return False
         memory = self.memory
@@ -184,6 +194,9 @@ class ShadowPageTables:
         if error_code & _USER:
             wanted |= _US
         if gpte & wanted != wanted:
+            return False
+        if self._in_iomem(gpte):
+            self.iomem = (gpte & PAGE_MASK) | (vaddr & PAGE_SIZE - 1)
             return False
         self._check_gpte(gpte)
         marked = gpte | _A | _D if error_code & _WRITE else gpte | _A
@@ -232,12 +245,23 @@ class ShadowPageTables:
         if gpgd & 0xFFF & ~_TABLE_FLAGS or gpgd >> 12 >= self.memory.pfn_limit:
             raise GuestKilled("bad page directory entry")
 
+    def _in_iomem(self, gpte: int) -> bool:
+        memory = self.memory
+        return memory.pfn_limit <= gpte >> 12 < memory.device_limit and not gpte & _PSE
+
     def _check_gpte(self, gpte: int) -> None:
         if gpte & self._forbidden_gpte or gpte >> 12 >= self.memory.pfn_limit:
             raise GuestKilled("bad page table entry")
 
     def guest_pa(self, vaddr: int) -> int:
         """Guest-physical address of a Guest's virtual one, by the Guest's own tables."""
+        found = self.find_guest_pa(vaddr)
+        if found is None:
+            raise GuestKilled(f"Bad address {vaddr:#x}")
+        return found
+
+    def find_guest_pa(self, vaddr: int) -> int | None:
+        """The same, and None where there is nothing."""
         if self.linear:
             return vaddr
         if not self._guest_pa_walks:
@@ -247,7 +271,7 @@ class ShadowPageTables:
             gpte = self.memory.read_u32((gpgd & PAGE_MASK) + (vaddr >> 10 & 0xFFC))
             if gpte & _P:
                 return (gpte & PAGE_MASK) | (vaddr & PAGE_SIZE - 1)
-        raise GuestKilled(f"Bad address {vaddr:#x}")
+        return None
 
     # (ii) Making sure that a stack page is mapped.
 
@@ -285,7 +309,7 @@ class ShadowPageTables:
         if not directory & _P:
             return
         entry_address = (directory & PAGE_MASK) + (vaddr >> 10 & 0xFFC)
-        if not gpte & (_D | _A):
+        if not gpte & (_D | _A) or self._in_iomem(gpte):
             if self.lost_dirty is not None:
                 self._note_lost(entry_address)
             self.physical.write_u32(entry_address, 0)

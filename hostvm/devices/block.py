@@ -61,8 +61,13 @@ class BlockDevice(DiskDevice):
     def begin(self, queue: Virtqueue, chain: Chain) -> None:
         """Read a request and begin with it."""
         head, readable = _split(chain.readable, self.placed.block_head)
+        if size(head) < self.placed.block_head:
+            raise self.memory.killed("iovec too short!")
         kind, _, sector = _HEAD.unpack(gather(self.memory, head)[: _HEAD.size])
-        status, writable = _status_byte(chain.writable)
+        found = _status_byte(chain.writable)
+        if found is None:
+            raise queue.killed("Bad virtblk cmd with no room for status")
+        status, writable = found
         if kind & (_SCSI | _GET_ID):
             self._answer(queue, chain.head, status, _UNSUPPORTED)
         elif kind & _OUT:
@@ -77,7 +82,7 @@ class BlockDevice(DiskDevice):
     ) -> None:
         count = size(readable)
         if count and position + count > self.size:
-            raise GuestKilled(f"Write past end {position}+{count}")
+            raise queue.killed(f"Write past end {position}+{count}")
         if count % SECTOR:
             self._answer(queue, head, status, _IO_ERROR)
             return
@@ -109,7 +114,7 @@ class BlockDevice(DiskDevice):
 
 
 def _split(pieces: Pieces, count: int) -> tuple[Pieces, Pieces]:
-    """The first `count` bytes, and the rest."""
+    """The first `count` bytes, or as many as there are, and the rest."""
     front: list[tuple[int, int]] = []
     rest: list[tuple[int, int]] = []
     for address, length in pieces:
@@ -117,8 +122,6 @@ def _split(pieces: Pieces, count: int) -> tuple[Pieces, Pieces]:
         count -= part
         front.append((address, part))
         rest.append((address + part, length - part))
-    if count:
-        raise GuestKilled("iovec too short!")
     return tuple(front), tuple(rest)
 
 
@@ -129,14 +132,14 @@ def _position(sector: int) -> int:
     return position
 
 
-def _status_byte(writable: Pieces) -> tuple[Pieces, Pieces]:
-    """The last byte to be written, for the status; the pieces without it."""
+def _status_byte(writable: Pieces) -> tuple[Pieces, Pieces] | None:
+    """The last byte to be written, for the status; the pieces without it. None if there is none."""
     for at in range(len(writable) - 1, -1, -1):
         address, length = writable[at]
         if length:
             data = *writable[:at], (address, length - 1)
             return ((address + length - 1, 1),), data
-    raise GuestKilled("Bad virtblk cmd with no room for status")
+    return None
 
 
 __all__ = ["BlockDevice", "DiskDevice"]

@@ -24,6 +24,7 @@ from hostvm.devices.config import (
     BlockConfig,
     ConsoleConfig,
     NetConfig,
+    PlacedConfig,
     RngConfig,
     SharedNetConfig,
 )
@@ -62,17 +63,18 @@ def _dma_device(placed: PlacedDevice, memory: LauncherMemory, host: DeviceHost) 
     return DmaConsole(placed, memory, host)
 
 
-def _device(placed: PlacedDevice, memory: LauncherMemory, host: DeviceHost) -> Device:
-    match placed.config:
+def virtio_device(config: PlacedConfig) -> type[Device]:
+    """What does the work of a virtio device."""
+    match config:
         case BlockConfig():
-            return BlockDevice(placed, memory, host)
+            return BlockDevice
         case NetConfig():
-            return NetDevice(placed, memory, host)
+            return NetDevice
         case RngConfig():
-            return RngDevice(placed, memory, host)
+            return RngDevice
         case ConsoleConfig():
-            return ConsoleDevice(placed, memory, host)
-    raise AssertionError(placed.config)
+            return ConsoleDevice
+    raise AssertionError(config)
 
 
 class DeviceBus:
@@ -89,18 +91,24 @@ class DeviceBus:
         self._memory = memory
         self._host = host
         self._drivers = drivers
-        make = _dma_device if drivers is DevicePage.LGUEST_BUS else _device
-        self.devices = tuple(make(each, memory, host) for each in placed)
+        self.devices = tuple(self._make(each) for each in placed)
         # Of a descriptor, nobody is told anything in 2.6.24.
         told = self.devices if drivers is not DevicePage.CONFIG_LIST else ()
         self._descriptors = {device.placed.address: device for device in told}
         self._doorbells = {
             queue.address: (device, queue) for device in self.devices for queue in device.queues
         }
+        # The first of those that share an interrupt: no other waits for the World.
         self._queues = {
             (device.placed.number, queue.irq): (device, queue)
-            for device, queue in self._doorbells.values()
+            for device in self.devices
+            for queue in reversed(device.queues)
         }
+
+    def _make(self, placed: PlacedDevice) -> Device:
+        if self._drivers is DevicePage.LGUEST_BUS:
+            return _dma_device(placed, self._memory, self._host)
+        return virtio_device(placed.config)(placed, self._memory, self._host)
 
     # ---- the Guest's side -------------------------------------------------------------------------
 

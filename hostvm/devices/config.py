@@ -80,7 +80,16 @@ class ConsoleConfig:
         return "console"
 
 
+@dataclass(frozen=True, slots=True)
+class BridgeConfig:
+    """What a PCI bus hangs from, which is not asked for either."""
+
+    def __str__(self) -> str:
+        return "bridge"
+
+
 DeviceConfig: TypeAlias = BlockConfig | NetConfig | RngConfig | SharedNetConfig
+PlacedConfig: TypeAlias = DeviceConfig | ConsoleConfig | BridgeConfig
 
 
 def parse_device(text: str) -> DeviceConfig:
@@ -107,9 +116,11 @@ __all__ = [
     "NET_SLOTS",
     "SECTOR",
     "BlockConfig",
+    "BridgeConfig",
     "ConsoleConfig",
     "DeviceConfig",
     "NetConfig",
+    "PlacedConfig",
     "RngConfig",
     "SharedNetConfig",
     "parse_device",

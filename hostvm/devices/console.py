@@ -14,7 +14,6 @@ from hostvm.devices.descriptor_page import PlacedDevice
 from hostvm.devices.device import Device, DeviceHost, DeviceState
 from hostvm.devices.launcher_memory import LauncherMemory
 from hostvm.devices.virtqueue import Chain, Virtqueue, Waiting, gather, scatter, size
-from hostvm.errors import GuestKilled
 from hostvm.world import Action
 
 MOST_TYPED = 4096
@@ -35,7 +34,7 @@ class ConsoleDevice(Device):
             self._begin_input(queue, chain)
             return
         if chain.writable:
-            raise GuestKilled("Input buffers in console output queue?")
+            raise queue.killed("Input buffers in console output queue?")
         text = gather(self.memory, chain.readable)
         queue.add_used(chain.head, 0)
         if text:
@@ -43,7 +42,7 @@ class ConsoleDevice(Device):
 
     def _begin_input(self, queue: Virtqueue, chain: Chain) -> None:
         if chain.readable:
-            raise GuestKilled("Output buffers in console in queue?")
+            raise queue.killed("Output buffers in console in queue?")
         room = size(chain.writable)
         if not room:
             queue.add_used(chain.head, 0)

@@ -26,6 +26,7 @@ from hostvm.devices.config import (
     ConsoleConfig,
     DeviceConfig,
     NetConfig,
+    PlacedConfig,
     RngConfig,
     SharedNetConfig,
 )
@@ -35,6 +36,7 @@ from hostvm.x86 import PAGE_SHIFT, PAGE_SIZE
 QUEUE_ENTRIES = 256
 QUEUE_PAGES = 3
 BLOCK_HEAD = 16
+NET_HEAD = bytes(10)
 MOST_QUEUES = 31
 _HEADER = struct.Struct("<5B")
 _QUEUE = struct.Struct("<HHI")
@@ -46,27 +48,33 @@ _MAC_BIT = 5
 
 @dataclass(frozen=True, slots=True)
 class PlacedQueue:
-    """A virtqueue: its virtual interrupt, and the guest-physical address of its ring, which is also its doorbell."""
+    """A virtqueue: its virtual interrupt, and the guest-physical address of its ring, which is also its doorbell.
+
+    On PCI it has neither ring nor doorbell of its own until the Guest gives it one, and a `name`.
+    """
 
     irq: int
     address: int
     entries: int = QUEUE_ENTRIES
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class PlacedDevice:
     """A device in its place: `address` of its descriptor and `accepted` are guest-physical.
 
-    A disk's requests begin with `block_head` bytes.
+    A disk's requests begin with `block_head` bytes, and `net_head` stands before each frame that a card receives. On
+    PCI `address` is where its registers are, and there is no `accepted`.
     """
 
     number: int
-    config: DeviceConfig | ConsoleConfig
+    config: PlacedConfig
     address: int
     accepted: int
     feature_len: int
     queues: tuple[PlacedQueue, ...]
     block_head: int = BLOCK_HEAD
+    net_head: bytes = NET_HEAD
 
     @property
     def status(self) -> int:
@@ -78,13 +86,15 @@ class PlacedDevice:
 class DescriptorPage:
     """What the Launcher puts at `memory`; `pfn_limit` is the first page behind all rings.
 
-    `shared` are pages that other Guests have too: guest-physical address and number of the network.
+    `shared` are pages that other Guests have too: guest-physical address and number of the network. On PCI there is
+    nothing at `memory`, and registers of devices lie in pages from `pfn_limit` to `device_limit`.
     """
 
     content: bytes
     devices: tuple[PlacedDevice, ...]
     pfn_limit: int
     shared: tuple[tuple[int, int], ...] = ()
+    device_limit: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +160,7 @@ def _pack(model: _Model, queues: Iterable[PlacedQueue]) -> bytes:
 
 
 __all__ = [
+    "NET_HEAD",
     "QUEUE_ENTRIES",
     "QUEUE_PAGES",
     "DescriptorPage",

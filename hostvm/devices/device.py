@@ -14,6 +14,7 @@ from typing import Protocol
 
 from hostvm.devices.descriptor_page import PlacedDevice
 from hostvm.devices.launcher_memory import LauncherMemory
+from hostvm.devices.pci_virtqueue import PciVirtqueue
 from hostvm.devices.virtqueue import Chain, QueueState, Virtqueue, Waiting
 from hostvm.world import Action
 
@@ -46,13 +47,15 @@ class DeviceHost(Protocol):
 class DeviceState:
     """A device's part of the machine's state.
 
-    `typed` is a console's; `sectors` are a disk's, as (number, content), in order.
+    `typed` is a console's; `sectors` are a disk's, as (number, content), in order. `registers` are a function's on PCI
+    (pci_function.py).
     """
 
     running: bool
     queues: tuple[QueueState, ...]
     typed: bytes = b""
     sectors: tuple[tuple[int, bytes], ...] = ()
+    registers: bytes = b""
 
 
 class Device:
@@ -65,7 +68,10 @@ class Device:
         self.memory = memory
         self.host = host
         self.running = False
-        self.queues = tuple(Virtqueue(memory, queue) for queue in placed.queues)
+        self.queues = tuple(
+            PciVirtqueue(memory, queue) if queue.name else Virtqueue(memory, queue)
+            for queue in placed.queues
+        )
 
     def begin(self, queue: Virtqueue, chain: Chain) -> None:
         """Do what a chain asks for: give it back, or have it wait. May kill the Guest."""

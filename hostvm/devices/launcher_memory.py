@@ -17,10 +17,10 @@ from hostvm.units import HostPhysical
 class LauncherMemory:
     """The first `limit` bytes of the slice of `physical` that begins at `base`.
 
-    `exclusive`: a range must end before the limit.
+    `exclusive`: a range must end before the limit. `blame` is what a text that kills begins with.
     """
 
-    __slots__ = ("_base", "_last", "_physical", "limit")
+    __slots__ = ("_base", "_last", "_physical", "blame", "limit")
 
     def __init__(
         self, physical: MemoryAccess, base: HostPhysical, limit: int, *, exclusive: bool = False
@@ -28,12 +28,23 @@ class LauncherMemory:
         self._physical = physical
         self._base = base
         self._last = limit - exclusive
+        self.blame = ""
         self.limit = limit
+
+    def blaming(self, blame: str) -> LauncherMemory:
+        """The same memory for one who is named when the Guest is killed."""
+        same = LauncherMemory(self._physical, self._base, self.limit)
+        same._last, same.blame = self._last, blame
+        return same
 
     def check(self, address: int, count: int) -> None:
         """Kill the Guest unless the range is its own."""
         if address < 0 or count < 0 or address + count > self._last:
-            raise GuestKilled(f"Invalid address {address:#x}")
+            raise self.killed(f"Invalid address {address:#x}")
+
+    def killed(self, text: str) -> GuestKilled:
+        """The Guest's end, for a mistake that is told to nobody in particular."""
+        return GuestKilled(self.blame + text)
 
     def read(self, address: int, count: int) -> bytes:
         """Bytes at a guest-physical address."""

@@ -6,7 +6,7 @@ stays in the ring until a frame takes it, unlike a console's.
 
 Each frame has a header of ten bytes before it in the ring, for work that the card can do for the Guest (checksums,
 segments). None of that is offered, so the header is zero towards the Guest, and what the Guest writes there is of no
-meaning.
+meaning. On PCI it has two bytes more, which say that a frame came in one buffer.
 
 Source: virtio specification 0.9.5, appendix C; lguest's Launcher (net_input, net_output). Read next: block.py.
 """
@@ -15,9 +15,7 @@ from __future__ import annotations
 
 from hostvm.devices.device import Device
 from hostvm.devices.virtqueue import Chain, Virtqueue, gather, scatter, size
-from hostvm.errors import GuestKilled
 
-HEADER = 10
 LONGEST_FRAME = 1 << 16
 
 
@@ -34,8 +32,8 @@ class NetDevice(Device):
     def begin(self, queue: Virtqueue, chain: Chain) -> None:
         """Send a frame."""
         if chain.writable:
-            raise GuestKilled("Input buffers in net output queue?")
-        frame = gather(self.memory, chain.readable)[HEADER:]
+            raise queue.killed("Input buffers in net output queue?")
+        frame = gather(self.memory, chain.readable)[len(self.placed.net_head) :]
         queue.add_used(chain.head, 0)
         if 0 < len(frame) <= LONGEST_FRAME:
             self.host.packet_sent(self.placed.number, frame)
@@ -51,11 +49,12 @@ class NetDevice(Device):
 
     def _receive(self, queue: Virtqueue, chain: Chain, frame: bytes) -> None:
         if chain.readable:
-            raise GuestKilled("Output buffers in net input queue?")
-        if size(chain.writable) < HEADER + len(frame):
+            raise queue.killed("Output buffers in net input queue?")
+        whole = self.placed.net_head + frame
+        if size(chain.writable) < len(whole):
             queue.put_back()
         else:
-            queue.add_used(chain.head, scatter(self.memory, chain.writable, bytes(HEADER) + frame))
+            queue.add_used(chain.head, scatter(self.memory, chain.writable, whole))
 
 
-__all__ = ["HEADER", "LONGEST_FRAME", "NetDevice"]
+__all__ = ["LONGEST_FRAME", "NetDevice"]

@@ -1,6 +1,6 @@
 """Devices in their places, for any generation.
 
-Read next: descriptor_page.py, config_list.py or lguest_bus.py.
+Read next: descriptor_page.py, config_list.py, lguest_bus.py or pci_placing.py.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from hostvm.devices.config import DeviceConfig
 from hostvm.devices.config_list import lay_out_config_list
 from hostvm.devices.descriptor_page import DescriptorPage, lay_out_devices
 from hostvm.devices.lguest_bus import lay_out_bus
+from hostvm.devices.pci_placing import lay_out_pci
 
 
 def place_devices(kind: DevicePage, memory: int, configs: Sequence[DeviceConfig]) -> DescriptorPage:
@@ -24,6 +25,8 @@ def place_devices(kind: DevicePage, memory: int, configs: Sequence[DeviceConfig]
             return lay_out_bus(memory, configs)
         case DevicePage.CONFIG_LIST:
             return lay_out_config_list(memory, configs)
+        case DevicePage.PCI:
+            return lay_out_pci(memory, configs)
     return lay_out_devices(memory, configs)
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from hostvm.devices.device import Device
 from hostvm.devices.virtqueue import Chain, Virtqueue, Waiting, scatter, size
-from hostvm.errors import GuestKilled
 from hostvm.world import Action
 
 
@@ -19,7 +18,7 @@ class RngDevice(Device):
     def begin(self, queue: Virtqueue, chain: Chain) -> None:
         """Ask the World for bytes."""
         if chain.readable:
-            raise GuestKilled("Output buffers in rng?")
+            raise queue.killed("Output buffers in rng?")
         room = size(chain.writable)
         if room:
             self.wait_for(queue, Waiting(chain.head, Action.ENTROPY, 0, room, chain.writable))

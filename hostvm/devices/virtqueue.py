@@ -8,7 +8,8 @@ device itself must remember is in `QueueState`, not in the ring.
     0x1000  available: u16 flags, u16 idx, u16 head[256]       the Guest writes, the device reads
     0x2000  used: u16 flags, u16 idx, {u32 head, u32 length}[256]      the other way
 
-In 2.6.24 there are 128 of each, the second part follows at once, and the third begins on the next page.
+In 2.6.24 there are 128 of each, the second part follows at once, and the third begins on the next page. On PCI the
+Guest says where each part is (pci_virtqueue.py).
 
 A device takes one chain at a time and does it to its end, as each of the Launcher's threads does; `waiting` is the one
 that it cannot end before the World answers. Only when nothing is left to take is the Guest interrupted for what was
@@ -79,6 +80,7 @@ class Virtqueue:
 
     __slots__ = (
         "_available",
+        "_descriptors",
         "_entries",
         "_memory",
         "_taken",
@@ -94,11 +96,16 @@ class Virtqueue:
         self.address = placed.address
         self.irq = placed.irq
         self._entries = placed.entries
+        self._descriptors = placed.address
         self._available = placed.address + placed.entries * _DESCRIPTOR.size
         # Behind the last head stands one word more.
         end = self._available + _RING + 2 * placed.entries + 2
         self._used = -(-end // PAGE_SIZE) * PAGE_SIZE
         self.restore(QueueState())
+
+    def killed(self, text: str) -> GuestKilled:
+        """The Guest's end, for a mistake in this queue."""
+        return GuestKilled(text)
 
     def state(self) -> QueueState:
         """All that is not in the Guest's memory."""
@@ -121,13 +128,13 @@ class Virtqueue:
         idx = self._memory.read_u16(available + _IDX)
         ready = idx - self._taken & 0xFFFF
         if ready > self._entries:
-            raise GuestKilled(f"Guest moved used index from {self._taken} to {idx}")
+            raise self.killed(f"Guest moved used index from {self._taken} to {idx}")
         if not ready:
             return None
         head = self._memory.read_u16(available + _RING + self._taken % self._entries * 2)
         self._taken = self._taken + 1 & 0xFFFF
         if head >= self._entries:
-            raise GuestKilled(f"Guest says index {head} is available")
+            raise self.killed(f"Guest says index {head} is available")
         self._set_no_notify(True)
         return self._chain(head)
 
@@ -141,29 +148,32 @@ class Virtqueue:
         total, at, flags = 0, head, _NEXT
         while flags & _NEXT:
             if len(readable) + len(writable) == self._entries:
-                raise GuestKilled("Looped descriptor")
+                raise self.killed("Looped descriptor")
             address, length, flags, following = self._descriptor(at)
             total += length
             if flags & _WRITE:
                 writable.append((address, length))
             elif writable:
-                raise GuestKilled("Descriptor has out after in")
+                raise self.killed("Descriptor has out after in")
             else:
                 readable.append((address, length))
             if flags & _NEXT and following >= self._entries:
-                raise GuestKilled(f"Desc next is {following}")
+                raise self._memory.killed(f"Desc next is {following}")
             at = following
         if total > LONGEST_CHAIN:
-            raise GuestKilled(f"Chain of {total} bytes")
+            raise self.killed(f"Chain of {total} bytes")
         return Chain(head, tuple(readable), tuple(writable))
 
     def _descriptor(self, index: int) -> tuple[int, int, int, int]:
-        raw = self._memory.read(self.address + index * _DESCRIPTOR.size, _DESCRIPTOR.size)
+        raw = self._memory.read(self._descriptors + index * _DESCRIPTOR.size, _DESCRIPTOR.size)
         address, length, flags, following = _DESCRIPTOR.unpack(raw)
         if flags & _INDIRECT:
-            raise GuestKilled("Indirect descriptor, which was not offered")
+            raise self._indirect()
         self._memory.check(address, length)
         return address, length, flags, following
+
+    def _indirect(self) -> GuestKilled:
+        return self.killed("Indirect descriptor, which was not offered")
 
     def add_used(self, head: int, length: int) -> None:
         """Give a chain back, `length` bytes of it filled. The Guest is not interrupted yet."""

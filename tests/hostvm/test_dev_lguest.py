@@ -19,7 +19,7 @@ from hostvm.dev_lguest import (
 from hostvm.dma import bind_dma
 from hostvm.host_module import Errno
 from hostvm.hypercalls import do_hypercalls
-from hostvm.lguest import Lguest
+from hostvm.lguest import Lguest, PendingTrap
 from hostvm.lguest_dma import DMA_SIZE
 from hostvm.machine import Machine
 from hostvm.observations import EndReason, IrqRaised
@@ -32,7 +32,12 @@ from tests.replay.test_restart import restarting
 
 OFFSET = 0xC0000000
 WISHES = Initialize(
-    pfn_limit=0x1100, start=0x100000, pgdir=0xFFF000, base=0x10000000, page_offset=OFFSET
+    pfn_limit=0x1100,
+    start=0x100000,
+    pgdir=0xFFF000,
+    base=0x10000000,
+    page_offset=OFFSET,
+    device_limit=0x1202,
 )
 OLDEST = "2.6.23"
 WITH_EVENTFDS = ("2.6.32", "2.6.37", "3.2", "3.10")
@@ -43,6 +48,7 @@ VECTORS = {
     "2.6.24": ((0, 0x10000000, 0x1100, 0xFFF000, 0x100000), 16),
     "2.6.27": ((0, 0x10000000, 0x1100, 0xFFF000, 0x100000), 16),
     **dict.fromkeys(LATER, ((0, 0x10000000, 0x1100, 0x100000), 12)),
+    "4.1": ((0, 0x10000000, 0x1100, 0x100000, 0x1202), 16),
 }
 NOTIFY, SHUTDOWN, SEND_DMA = 17, 2, 13
 KEY, TABLE = 0x8000, 0x9000
@@ -102,7 +108,8 @@ def test_initialize_says_it_in_the_order_of_its_generation(name: str) -> None:
     (asked,) = it.asked
     assert (asked.pfn_limit, asked.start) == (0x1100, 0x100000)
     assert (asked.base, asked.page_offset) == ((0, OFFSET) if name == OLDEST else (0x10000000, 0))
-    assert asked.pgdir == (0xFFF000 if result == 16 else 0)
+    assert asked.pgdir == (0xFFF000 if 0xFFF000 in words else 0)
+    assert asked.device_limit == (0x1202 if name == "4.1" else 0)
 
 
 @pytest.mark.parametrize("name", VECTORS)
@@ -280,6 +287,80 @@ def test_a_device_that_is_closed_has_no_guest_any_more() -> None:
         it.file.write((Request.IRQ, 1))
     with fails(Errno.EINVAL):
         it.file.read(lambda: None)
+
+
+# Instructions for the Launcher, from 4.1 on.
+
+
+def pending(it: Opened) -> Callable[[], None]:
+    """A round of the Guest that ends with an instruction that touched a device."""
+
+    def once() -> None:
+        it.bench.guest.pending_trap = PendingTrap(14, b"\x89\x01" + bytes(5), 0x1101004)
+
+    return once
+
+
+def test_an_instruction_ends_the_read_and_is_done_with_at_the_next() -> None:
+    it = opened("4.1")
+    assert it.file.read(pending(it)) == b"\x0e\x89\x01\0\0\0\0\0\x04\x10\x10\x01"
+    assert it.file.begin_read() is None
+    assert it.bench.guest.pending_trap is None
+
+
+@pytest.mark.parametrize(
+    ("name", "offset"),
+    [
+        *(("ebx", 0), ("ecx", 4), ("edx", 8), ("esi", 12), ("edi", 16), ("ebp", 20), ("eax", 24)),
+        *(("eip", 48), ("esp", 60)),
+    ],
+)
+def test_a_register_is_asked_for_by_a_write_and_read_without_a_run(name: str, offset: int) -> None:
+    it = opened("4.1")
+    assert it.file.write((Request.SETREG, offset, 0x12345678)) == 12
+    assert getattr(it.bench.regs, name) == 0x12345678
+    assert it.file.write((Request.GETREG, offset)) == 8
+    ran: list[int] = []
+    assert it.file.read(lambda: ran.append(1)) == b"\x78\x56\x34\x12"
+    assert ran == []
+
+
+@pytest.mark.parametrize("offset", [28, 40, 52, 56, 64])
+def test_segments_and_flags_can_be_asked_for_and_not_be_set(offset: int) -> None:
+    it = opened("4.1")
+    assert it.file.write((Request.GETREG, offset)) == 8
+    with fails(Errno.ENOENT):
+        it.file.write((Request.SETREG, offset, 0))
+
+
+@pytest.mark.parametrize("offset", [2, 44, 68, 0xFFFFFFFC])
+def test_what_is_no_register_is_refused(offset: int) -> None:
+    it = opened("4.1")
+    for words in ((Request.GETREG, offset), (Request.SETREG, offset, 0)):
+        with fails(Errno.ENOENT):
+            it.file.write(words)
+
+
+def test_a_trap_goes_to_the_handler_that_the_guest_has() -> None:
+    it = opened("4.1")
+    with fails(Errno.EINVAL):
+        it.file.write((Request.TRAP, 13))
+    with fails(Errno.EINVAL):
+        it.file.write((Request.TRAP, 256))
+    it.bench.guest.idt[13] = (0x00611000, 0xC0008E00)
+    it.bench.regs.esp = 0x9000
+    it.bench.regs.ss = 0x69
+    assert it.file.write((Request.TRAP, 13)) == 0
+    assert it.bench.regs.eip == 0xC0001000
+
+
+def test_there_is_nothing_to_break_or_bind_and_every_thread_may_send_interrupts() -> None:
+    it = opened("4.1")
+    for words in ((Request.BREAK, 1), (Request.EVENTFD, 0x2000), (Request.GETDMA, 0), (8, 0)):
+        with fails(Errno.EINVAL):
+            it.file.write(words, signal=print)
+    assert it.file.write((Request.IRQ, 3), WAKER) == 0
+    assert it.bench.guest.irqs_pending == 8
 
 
 # DMA, in 2.6.23.

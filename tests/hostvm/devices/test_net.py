@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hostvm.devices.config import NetConfig, parse_device
-from hostvm.devices.descriptor_page import lay_out_devices
-from hostvm.devices.net import HEADER
+from hostvm.devices.descriptor_page import NET_HEAD, lay_out_devices
 from hostvm.errors import ConfigurationError
 from hostvm.launcher import GuestConfig
 from hostvm.machine import Machine, MachineConfig
@@ -24,7 +23,7 @@ from tests.hostvm.devices.driver import WRITE, Bench, Driver
 from tests.hostvm.lguest_kit import kills
 
 CARDS = tuple(NetConfig(bytes((2, 0, 0, 0, 0, number))) for number in (1, 2))
-EMPTY = bytes(HEADER)
+EMPTY = NET_HEAD
 END = Tick(1_000_000)
 
 
@@ -78,16 +77,16 @@ def test_a_header_alone_is_no_frame() -> None:
 
 def test_what_comes_in_takes_the_next_buffer_that_waits() -> None:
     bench, incoming, _ = started()
-    first, _ = incoming.add(HEADER, 1514)
-    head, second = incoming.add(HEADER, 1514)
+    first, _ = incoming.add(len(NET_HEAD), 1514)
+    head, second = incoming.add(len(NET_HEAD), 1514)
     incoming.ring()
     assert incoming.used == []
     bench.complete("net", incoming.queue, FRAME)
     bench.complete("net", incoming.queue, FRAME[::-1])
-    assert bench.memory.read(first, HEADER + len(FRAME)) == EMPTY + FRAME
-    assert bench.memory.read(head, HEADER) == EMPTY
+    assert bench.memory.read(first, len(NET_HEAD) + len(FRAME)) == EMPTY + FRAME
+    assert bench.memory.read(head, len(NET_HEAD)) == EMPTY
     assert bench.memory.read(second, len(FRAME)) == FRAME[::-1]
-    assert incoming.used == [(0, HEADER + len(FRAME)), (2, HEADER + len(FRAME))]
+    assert incoming.used == [(0, len(NET_HEAD) + len(FRAME)), (2, len(NET_HEAD) + len(FRAME))]
     assert bench.notes.irqs == [incoming.queue.irq] * 2
 
 
@@ -96,18 +95,18 @@ def test_what_comes_in_without_a_buffer_is_lost_and_nothing_else() -> None:
     before = bench.bus.digest_bytes()
     bench.complete("net", incoming.queue, FRAME)
     assert bench.bus.digest_bytes() == before
-    incoming.add(HEADER + len(FRAME))
+    incoming.add(len(NET_HEAD) + len(FRAME))
     bench.complete("net", incoming.queue, FRAME)
-    assert incoming.used == [(0, HEADER + len(FRAME))]
+    assert incoming.used == [(0, len(NET_HEAD) + len(FRAME))]
 
 
 def test_a_frame_that_does_not_fit_leaves_the_buffer_to_the_next() -> None:
     bench, incoming, _ = started()
-    incoming.add(HEADER + 60)
+    incoming.add(len(NET_HEAD) + 60)
     bench.complete("net", incoming.queue, bytes(61))
     assert incoming.used == []
     bench.complete("net", incoming.queue, bytes(60))
-    assert incoming.used == [(0, HEADER + 60)]
+    assert incoming.used == [(0, len(NET_HEAD) + 60)]
 
 
 def test_a_card_that_was_not_started_hears_nothing() -> None:
@@ -146,7 +145,7 @@ def talker(own: NetConfig, other: NetConfig, text: bytes, *, begins: bool) -> Gu
         program.store(SENT + at, value)
     program.fill(card.queues[1].address, [(SENT, len(message), 0)], quiet=True)
     program.await_used(card.queues[0].address, 1)
-    program.fill(console.queues[1].address, [(GOT + HEADER + 14, 5, 0)])
+    program.fill(console.queues[1].address, [(GOT + len(NET_HEAD) + 14, 5, 0)])
     program.power_off()
     return program.guest(own)
 
