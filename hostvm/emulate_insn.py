@@ -7,6 +7,9 @@ Two forms exist. Up to 3.0, IN with an odd opcode sets all of EAX even after the
 sets the low half, or after the prefix the high half. Later each sets as many bits as it reads. From 2.6.34 on a lone
 CLI is skipped too. 2.6.23 knows its kernel by its addresses, later ones by the ring.
 
+One thing that is said to a port has a meaning here, unless lguest is to be as it was: a PC's keyboard controller resets
+it when told to pulse its output lines, and so kernels without a hypercall for it restart.
+
 Source: lguest, drivers/lguest/core.c (2.6.23), drivers/lguest/x86/core.c (later).
 """
 
@@ -14,6 +17,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from hostvm.observations import EndReason
 from hostvm.quirks import Quirk
 from hostvm.switcher import GUEST_RING
 from hostvm.x86 import WORD_MASK
@@ -25,6 +29,8 @@ _OPERAND_SIZE = 0x66
 _CLI = 0xFA
 _LENGTHS = {0xE4: 2, 0xEC: 1, 0xE6: 2, 0xEE: 1}  # by opcode without its width bit
 _READS = (0xE4, 0xEC)
+_OUT_IMMEDIATE, _OUT_DX = 0xE6, 0xEE
+_KEYBOARD_CONTROLLER, _PULSE_RESET = 0x64, 0xFE
 
 
 def emulate_insn(guest: Lguest) -> bool:
@@ -46,8 +52,21 @@ def emulate_insn(guest: Lguest) -> bool:
     if kind in _READS:
         read = _ones_by_width if guest.abi.port_read_by_width else _ones_as_first_written
         regs.eax |= read(bool(opcode & 1), prefixed)
+    elif opcode in (_OUT_IMMEDIATE, _OUT_DX) and not prefixed:
+        _said_to_port(guest, opcode, address)
     regs.eip = regs.eip + prefixed + _LENGTHS[kind] & WORD_MASK
     return True
+
+
+def _said_to_port(guest: Lguest, opcode: int, address: int) -> None:
+    """One byte goes to a port; the instruction is at `address`, guest-physical."""
+    if Quirk.RESET_UNHEARD in guest.quirks or guest.regs.eax & 0xFF != _PULSE_RESET:
+        return
+    port = guest.regs.edx & 0xFFFF
+    if opcode == _OUT_IMMEDIATE:
+        port = guest.memory.read(address + 1 & WORD_MASK, 1)[0]
+    if port == _KEYBOARD_CONTROLLER:
+        guest.ended = EndReason.RESTART, ""
 
 
 def _is_kernel(guest: Lguest) -> bool:

@@ -53,7 +53,8 @@ def do_hypercalls(guest: Lguest) -> None:
     Must not be called while `guest.wants_launcher`. Raises GuestKilled.
     """
     if not guest.hcall:
-        if guest.abi.ring_drained_at_every_exit and guest.data.address is not None:
+        drained = guest.abi.ring_drained_at_every_exit and guest.data.address is not None
+        if drained and guest.ended is None:
             _do_async_hcalls(guest)
         return
     args = guest.calls.registers(guest.regs)

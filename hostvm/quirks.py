@@ -60,6 +60,13 @@ class Quirk(Flag):
     Meant: copying goes on where the buffer before was full.
     """
 
+    RESET_UNHEARD = auto()
+    """A kernel that has the keyboard controller reset its PC is not heard, as all that it says to ports.
+
+    That is how kernels restart up to 2.6.24, which have no hypercall for it: they say it again for minutes, then die of
+    a trap. Meant: a reset is a restart.
+    """
+
 
 UPSTREAM = ~Quirk(0)
 CORRECTED = Quirk(0)

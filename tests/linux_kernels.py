@@ -27,7 +27,7 @@ _DISK = "disk"
 
 # A file system in an archive (cpio "newc"): 13 numbers in hexadecimal after the magic.
 _MAGIC = "070701"
-_DIRECTORY, _DEVICE, _PROGRAM = 0o040755, 0o020600, 0o100755
+DIRECTORY, CHARACTER_DEVICE, PROGRAM = 0o040755, 0o020600, 0o100755
 
 _LOAD_ADDRESS = 0x08048000
 _HEADERS = 52 + 32
@@ -147,16 +147,17 @@ def _kernels(files: list[Path]) -> dict[str, dict[str, Path]]:
 def small_user_space(ending: Ending, poke: Poke | None = None) -> bytes:
     """An archive with /init, which needs nothing but a kernel for the i386, and the console that it prints to."""
     entries = (
-        _entry("dev", _DIRECTORY),
-        _entry("dev/console", _DEVICE, device=(5, 1)),
-        _entry("dev/mem", _DEVICE, device=(1, 1)),
-        _entry("init", _PROGRAM, _elf(_program(ending, poke), poke)),
-        _entry("TRAILER!!!", 0),
+        entry("dev", DIRECTORY),
+        entry("dev/console", CHARACTER_DEVICE, device=(5, 1)),
+        entry("dev/mem", CHARACTER_DEVICE, device=(1, 1)),
+        entry("init", PROGRAM, _elf(_program(ending, poke), poke)),
+        entry("TRAILER!!!", 0),
     )
     return b"".join(entries)
 
 
-def _entry(name: str, mode: int, data: bytes = b"", device: tuple[int, int] = (0, 0)) -> bytes:
+def entry(name: str, mode: int, data: bytes = b"", device: tuple[int, int] = (0, 0)) -> bytes:
+    """One file of an archive; `device` is major and minor."""
     path = name.encode() + b"\0"
     fields = (0, mode, 0, 0, 1, 0, len(data), 0, 0, *device, len(path), 0)
     head = (_MAGIC + "".join(f"{field:08x}" for field in fields)).encode() + path
@@ -211,12 +212,16 @@ def _elf(code: bytes, poke: Poke | None) -> bytes:
 
 
 __all__ = [
+    "CHARACTER_DEVICE",
+    "DIRECTORY",
     "GREETING",
     "NOT_SET",
+    "PROGRAM",
     "VARIABLE",
     "Ending",
     "LinuxBoot",
     "Poke",
     "boots",
+    "entry",
     "small_user_space",
 ]

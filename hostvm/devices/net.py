@@ -6,7 +6,7 @@ stays in the ring until a frame takes it, unlike a console's.
 
 Each frame has a header of ten bytes before it in the ring, for work that the card can do for the Guest (checksums,
 segments). None of that is offered, so the header is zero towards the Guest, and what the Guest writes there is of no
-meaning. On PCI it has two bytes more, which say that a frame came in one buffer.
+meaning. In 2.6.24 it has two bytes less, on PCI two more, which say that a frame came in one buffer.
 
 Source: virtio specification 0.9.5, appendix C; lguest's Launcher (net_input, net_output). Read next: block.py.
 """

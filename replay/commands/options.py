@@ -26,19 +26,27 @@ def _parsed_by(parse: Callable[[str], _Parsed]) -> _Callback[_Parsed]:
     return convert
 
 
-def as_corrected(
+def as_quirks(
     ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
-) -> tuple[str, ...]:
-    """Names of bugs to correct, out of NAME=correct or NAME=upstream; the last word about one counts."""
-    said: dict[str, str] = {}
+) -> dict[str, bool]:
+    """Whether to correct a bug, by its name, out of NAME=correct or NAME=upstream; the last word about one counts."""
+    said: dict[str, bool] = {}
     for value in values:
         name, _, how = value.partition("=")
         if name not in QUIRK_NAMES:
             raise click.BadParameter(f"{name!r} is none of {', '.join(QUIRK_NAMES)}", ctx, param)
         if how not in ("correct", "upstream"):
             raise click.BadParameter(f"{value!r}: want {name}=correct or =upstream", ctx, param)
-        said[name] = how
-    return corrected_names(quirks_without(name for name in said if said[name] == "correct"))
+        said[name] = how == "correct"
+    return said
+
+
+def as_corrected(
+    ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Names of the bugs to correct."""
+    said = as_quirks(ctx, param, values)
+    return corrected_names(quirks_without(name for name in said if said[name]))
 
 
 _Command: TypeAlias = Callable[..., None]
@@ -77,6 +85,7 @@ __all__ = [
     "as_count",
     "as_keep",
     "as_memory",
+    "as_quirks",
     "new_page",
     "new_trace",
 ]

@@ -6,11 +6,11 @@ import mmap
 import os
 import secrets
 import socket
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from hostvm.abi import DevicePage, generation
+from hostvm.abi import Call, generation
 from hostvm.devices.config import (
     SECTOR,
     BlockConfig,
@@ -23,7 +23,7 @@ from hostvm.devices.placing import place_devices
 from hostvm.errors import ConfigurationError
 from hostvm.launcher import DEFAULT_MEMORY, GuestConfig
 from hostvm.machine import MachineConfig
-from hostvm.quirks import quirks_without
+from hostvm.quirks import Quirk, corrected_names, quirks_without
 from replay.catalogue import SHIPPED, find_kernel, read_kernel
 from replay.commands.init_program import read_program, words_for
 from replay.device_answers import Disks
@@ -66,7 +66,7 @@ class Wish:
     interactive: bool = False
     reboot: bool = True
     syscall_vector: int = 0x80
-    corrected: tuple[str, ...] = ()
+    quirks: Mapping[str, bool] = field(default_factory=dict)
 
 
 def free_name(stem: str) -> Path:
@@ -112,7 +112,7 @@ def make_plan(wish: Wish) -> Plan:
         for number, kernel in enumerate(kernels)
     )
     if net:
-        _check_net(wish, guests)
+        _check_net(wish)
     disks = {
         (guest, rank): image
         for guest in range(len(guests))
@@ -120,7 +120,7 @@ def make_plan(wish: Wish) -> Plan:
     }
     config = MachineConfig(
         guests,
-        quirks=quirks_without(wish.corrected),
+        quirks=_quirks(wish, guests),
         restarts=wish.reboot,
         syscall_vector=wish.syscall_vector,
     )
@@ -130,17 +130,22 @@ def make_plan(wish: Wish) -> Plan:
     return Plan(config, disks, typed)
 
 
+def _quirks(wish: Wish, guests: Sequence[GuestConfig]) -> Quirk:
+    """Lguest's bugs, but for those to correct. By itself a reset is heard where there is no other way to restart."""
+    calls = [generation(guest.abi).hypercalls.values() for guest in guests]
+    unheard = corrected_names(~Quirk.RESET_UNHEARD)
+    said = dict.fromkeys(unheard, any(Call.SHUTDOWN not in each for each in calls))
+    said.update(wish.quirks)
+    return quirks_without(name for name in said if said[name])
+
+
 def _cards(number: int, *, net: bool, shared: bool) -> tuple[DeviceConfig, ...]:
     """A Guest's network cards. The address of one is nobody's, in the range for such."""
     card = NetConfig(bytes((0x02, 0, 0, 0, 0, number + 1)))
     return (*([SharedNetConfig(number)] if shared else []), *([card] if net else []))
 
 
-def _check_net(wish: Wish, guests: tuple[GuestConfig, ...]) -> None:
-    without = DevicePage.CONFIG_LIST
-    old = next((g for g in guests if generation(g.abi).device_page is without), None)
-    if old is not None:
-        raise ConfigurationError(f"--net: a guest of lguest {old.abi} has no virtio network")
+def _check_net(wish: Wish) -> None:
     if wish.peer is not None and wish.clock in COMPUTED:
         raise ConfigurationError(
             "--net-peer: another program needs the host's clock, not a virtual one"

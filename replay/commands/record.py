@@ -9,10 +9,10 @@ import click
 from replay.commands.options import (
     DRAWN,
     as_chaos,
-    as_corrected,
     as_count,
     as_keep,
     as_memory,
+    as_quirks,
 )
 
 if TYPE_CHECKING:
@@ -108,9 +108,9 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--quirk",
-    "corrected",
+    "quirks",
     multiple=True,
-    callback=as_corrected,
+    callback=as_quirks,
     metavar="NAME=correct",
     help="Correct one of lguest's bugs (docs/commands.md has the list); may be repeated.",
 )

@@ -6,7 +6,8 @@ import pytest
 
 from hostvm.errors import GuestKilled
 from hostvm.handle_trap import handle_trap
-from hostvm.quirks import CORRECTED
+from hostvm.observations import EndReason
+from hostvm.quirks import CORRECTED, UPSTREAM, Quirk
 from tests.hostvm.lguest_kit import DATA, GUEST_PAGES, Bench, kills
 
 CODE = 0x3000
@@ -17,9 +18,9 @@ PF, GP, NM = 14, 13, 7
 WRITE = 2
 
 
-def trapped(vector: int, error_code: int = 0, name: str = "3.2") -> Bench:
+def trapped(vector: int, error_code: int = 0, name: str = "3.2", quirks: Quirk = UPSTREAM) -> Bench:
     """A linear Guest, initialized, that came out at CODE; it has a handler for every trap."""
-    bench = Bench(name)
+    bench = Bench(name, quirks=quirks)
     bench.tables.linear = True
     bench.guest.data.address = DATA
     bench.guest.idt[:32] = [TRAP_GATE] * 32
@@ -192,3 +193,41 @@ def test_code_beyond_memory_kills() -> None:
     bench.regs.eip = GUEST_PAGES * 4096
     with pytest.raises(GuestKilled, match=r"^bad read address 0x1000000 len 1$"):
         handle_trap(bench.guest, 0)
+
+
+@pytest.mark.parametrize(
+    ("code", "edx", "eax", "resets"),
+    [
+        (b"\xe6\x64", 0, 0xFE, True),
+        (b"\xee", 0x64, 0xFE, True),
+        (b"\xee", 0xFFFF0064, 0x123456FE, True),
+        (b"\xe6\x60", 0, 0xFE, False),
+        (b"\xe6\x64", 0, 0x60, False),
+        (b"\xee", 0x60, 0xFE, False),
+        (b"\xef", 0x64, 0xFE, False),
+        (b"\x66\xee", 0x64, 0xFE, False),
+        (b"\xec", 0x64, 0xFE, False),
+    ],
+)
+def test_a_pc_reset_by_its_keyboard_controller_is_a_restart_if_corrected(
+    code: bytes, edx: int, eax: int, resets: bool
+) -> None:
+    for quirks, ended in (
+        (UPSTREAM, None),
+        (UPSTREAM & ~Quirk.RESET_UNHEARD, (EndReason.RESTART, "") if resets else None),
+    ):
+        bench = trapped(GP, 0, "2.6.24", quirks=quirks)
+        bench.memory.write(CODE, code)
+        bench.regs.edx, bench.regs.eax = edx, eax
+        assert handled_by(bench) == "host"
+        assert bench.regs.eip == CODE + len(code)
+        assert bench.guest.ended == ended
+
+
+def test_a_user_program_cannot_reset_the_machine() -> None:
+    bench = trapped(GP, 0, quirks=UPSTREAM & ~Quirk.RESET_UNHEARD)
+    bench.memory.write(CODE, b"\xe6\x64")
+    bench.regs.cs, bench.regs.ss, bench.regs.eax = 0x73, 0x7B, 0xFE
+    bench.guest.ss1, bench.guest.esp1 = 0x69, STACK
+    assert handled_by(bench) == "guest"
+    assert bench.guest.ended is None

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hostvm.abi import generation
-from hostvm.devices.config import BlockConfig, RngConfig, SharedNetConfig
+from hostvm.devices.config import BlockConfig, NetConfig, RngConfig, SharedNetConfig
 from hostvm.devices.descriptor_page import lay_out_devices
 from hostvm.devices.lguest_bus import lay_out_bus
 from hostvm.elf_image import SymbolTable, parse_elf
@@ -104,6 +104,14 @@ def test_the_first_descriptors_of_virtio_are_lists_of_fields() -> None:
     assert memory.read(BASE + 4 * MIB, 53) == disk + console + b"\0"
     without = replace(config, devices=(RngConfig(),))
     assert refusal(without) == "lguest 2.6.24 has no device rng"
+
+
+def test_the_first_network_cards_of_virtio_say_their_address_in_a_field() -> None:
+    card = NetConfig(bytes.fromhex("020000000001"))
+    loaded, memory = load(GuestConfig(KERNEL, memory=4 * MIB, abi="2.6.24", devices=(card,)))
+    assert (loaded.pfn_limit, len(loaded.devices)) == (1025 + 4 * 2, 2)
+    says = bytes.fromhex("011c00 0208 8000 0100 01040000 0208 8000 0200 03040000 4106 020000000001")
+    assert memory.read(BASE + 4 * MIB, len(says)) == says
 
 
 def test_the_devices_of_2_6_23_are_an_array_with_pages_behind_it() -> None:

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hostvm.errors import ConfigurationError
+from hostvm.quirks import UPSTREAM, Quirk
 from replay.commands.init_program import InitProgram, checked_program, read_program, words_for
 from replay.commands.plan import Wish, make_plan
 from replay.log import TraceReader
@@ -216,3 +217,15 @@ def test_corrected_bugs_are_shown_and_replayed(tmp_path: Path) -> None:
     assert lgreplay("replay", "t.lgt", folder=tmp_path).code == 0
     for wrong in ("iret-eflags", "iret-eflags=no", "other=correct"):
         assert "--quirk" in complaint(lgreplay(*usual, "--quirk", wrong, folder=tmp_path))
+
+
+def test_a_reset_is_heard_where_there_is_no_other_way_to_restart() -> None:
+    def quirks(guest: str, **said: bool) -> Quirk:
+        asked = {name.replace("_", "-"): how for name, how in said.items()}
+        return make_plan(Wish(guests=(guest,), quirks=asked)).config.quirks
+
+    assert quirks("kestrel") == quirks("kestrel-2.6.27") == UPSTREAM
+    assert quirks("kestrel-2.6.23") == UPSTREAM & ~Quirk.RESET_UNHEARD
+    assert quirks("kestrel-2.6.23", reset_unheard=False) == UPSTREAM
+    both = quirks("kestrel-2.6.23", iret_eflags=True)
+    assert both == UPSTREAM & ~Quirk.RESET_UNHEARD & ~Quirk.IRET_EFLAGS

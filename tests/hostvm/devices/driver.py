@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from hostvm.abi import DevicePage
 from hostvm.devices.bus import DeviceBus
 from hostvm.devices.config import DeviceConfig
-from hostvm.devices.descriptor_page import QUEUE_ENTRIES, PlacedDevice, lay_out_devices
+from hostvm.devices.descriptor_page import QUEUE_ENTRIES, PlacedDevice
 from hostvm.devices.device import Device
 from hostvm.devices.launcher_memory import LauncherMemory
+from hostvm.devices.placing import place_devices
 from hostvm.devices.virtqueue import Virtqueue
 from hostvm.memory import PhysicalMemory
 from hostvm.units import HostPhysical
@@ -61,7 +62,7 @@ class Bench:
     def __init__(
         self, *configs: DeviceConfig, drivers: DevicePage = DevicePage.FEATURES_FINAL
     ) -> None:
-        page = lay_out_devices(MEMORY, configs)
+        page = place_devices(drivers, MEMORY, configs)
         self.page = page
         self.limit = page.pfn_limit * PAGE_SIZE
         self.physical = PhysicalMemory(HostPhysical(BASE - PAGE_SIZE), self.limit + 2 * PAGE_SIZE)
@@ -104,7 +105,10 @@ class Bench:
 class Driver:
     """Puts chains into one queue, each piece into memory of its own, and looks at what came back."""
 
-    def __init__(self, bench: Bench, queue: Virtqueue) -> None:
+    def __init__(self, bench: Bench, queue: Virtqueue, entries: int = QUEUE_ENTRIES) -> None:
+        self.entries = entries
+        self._available = queue.address + 16 * entries
+        self._used = -(-(self._available + 6 + 2 * entries) // PAGE_SIZE) * PAGE_SIZE
         self.bench = bench
         self.memory = bench.memory
         self.queue = queue
@@ -119,8 +123,8 @@ class Driver:
 
     def offer(self, head: int) -> None:
         """Make a chain available, without ringing."""
-        at = self.queue.address + PAGE_SIZE
-        self.memory.write_u16(at + 4 + self._avail % QUEUE_ENTRIES * 2, head)
+        at = self._available
+        self.memory.write_u16(at + 4 + self._avail % self.entries * 2, head)
         self._avail = self._avail + 1 & 0xFFFF
         self.memory.write_u16(at + 2, self._avail)
 
@@ -133,7 +137,7 @@ class Driver:
             flags = 0 if isinstance(piece, bytes) else WRITE
             if rank < len(pieces) - 1:
                 flags |= NEXT
-            following = (self._free + 1) % QUEUE_ENTRIES
+            following = (self._free + 1) % self.entries
             self.memory.write(self._buffer, data)
             self.descriptor(self._free, self._buffer, len(data), flags, following)
             addresses.append(self._buffer)
@@ -149,19 +153,19 @@ class Driver:
     @property
     def used(self) -> list[tuple[int, int]]:
         """(head, length) of all chains that came back."""
-        at = self.queue.address + 2 * PAGE_SIZE
+        at = self._used
         count = self.memory.read_u16(at + 2)
-        raw = self.memory.read(at + 4, 8 * min(count, QUEUE_ENTRIES))
+        raw = self.memory.read(at + 4, 8 * min(count, self.entries))
         return list(struct.iter_unpack("<II", raw))
 
     @property
     def told_to_be_quiet(self) -> bool:
         """Whether the device asks not to be rung."""
-        return bool(self.memory.read_u16(self.queue.address + 2 * PAGE_SIZE) & 1)
+        return bool(self.memory.read_u16(self._used) & 1)
 
     def suppress_interrupts(self) -> None:
         """Ask the device not to interrupt."""
-        self.memory.write_u16(self.queue.address + PAGE_SIZE, 1)
+        self.memory.write_u16(self._available, 1)
 
 
 def block_head(kind: int, sector: int) -> bytes:

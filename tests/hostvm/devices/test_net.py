@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from hostvm.abi import DevicePage
 from hostvm.devices.config import NetConfig, parse_device
+from hostvm.devices.config_list import ENTRIES
 from hostvm.devices.descriptor_page import NET_HEAD, lay_out_devices
 from hostvm.errors import ConfigurationError
 from hostvm.launcher import GuestConfig
@@ -65,6 +67,20 @@ def test_what_the_guest_sends_goes_out_without_its_header() -> None:
     assert bench.notes.sent == [(0, FRAME)]
     assert outgoing.used == [(0, 0)]
     assert bench.notes.irqs == [outgoing.queue.irq]
+
+
+def test_in_2_6_24_the_header_is_shorter() -> None:
+    bench = Bench(CARDS[0], drivers=DevicePage.CONFIG_LIST)
+    queues = bench.device("net").queues
+    incoming, outgoing = (Driver(bench, queue, ENTRIES) for queue in queues)
+    outgoing.add(bytes(8), FRAME)
+    outgoing.ring()
+    assert bench.notes.sent == [(0, FRAME)]
+    (buffer,) = incoming.add(8 + len(FRAME))
+    incoming.ring()
+    bench.complete("net", incoming.queue, FRAME)
+    assert bench.memory.read(buffer, 8 + len(FRAME)) == bytes(8) + FRAME
+    assert incoming.used == [(0, 8 + len(FRAME))]
 
 
 def test_a_header_alone_is_no_frame() -> None:
