@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.patience import PATIENCE, wait_until
+
 ROOT = Path(__file__).parents[2]
-PATIENCE = 60.0
 NO_CHANGES: Mapping[str, str] = {}
 
 # Chunks are written a hundred times as often as usual, so that a short recording has many.
@@ -75,11 +75,12 @@ def start(*arguments: str, folder: Path, hasty: bool = False) -> subprocess.Pope
 
 def wait_for(path: Path, size: int, process: subprocess.Popen[str]) -> None:
     """Return once the file is at least so large."""
-    end = time.monotonic() + PATIENCE
-    while not path.exists() or path.stat().st_size < size:
+
+    def is_so_large() -> bool:
         assert process.poll() is None, "ended too early"
-        assert time.monotonic() < end, f"{path} does not grow"
-        time.sleep(0.002)
+        return path.exists() and path.stat().st_size >= size
+
+    wait_until(is_so_large, f"{path} does not grow")
 
 
 def complaint(outcome: Outcome) -> str:

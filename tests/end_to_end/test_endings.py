@@ -6,7 +6,6 @@ import resource
 import shutil
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from replay import chunks
 from replay.log import TraceReader
 from replay.trace_header import TraceEndReason
 from tests.end_to_end.commands import command, complaint, environment, lgreplay, start, wait_for
+from tests.patience import PATIENCE
 from tests.replay.recorded import record_hello, verify
 
 LONG = ("record", "--guest", "hello", "--append", "loops=1000000 hz=5000", "--memory", "16M")
@@ -27,9 +27,8 @@ def test_a_signal_ends_the_recording_and_the_trace_is_whole(
 ) -> None:
     process = start(*LONG, "--clock", clock, "--quiet", "-o", "t.lgt", folder=tmp_path)
     wait_for(tmp_path / "t.lgt.incomplete", 20_000, process)
-    time.sleep(0.3)
     process.send_signal(number)
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err
     assert "ended as you asked" in err
     assert not (tmp_path / "t.lgt.incomplete").exists()
@@ -51,7 +50,7 @@ def record_within(limit: int, folder: Path) -> subprocess.CompletedProcess[str]:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, soft),
     )
@@ -99,7 +98,7 @@ def test_a_full_disk_ends_the_recording_and_says_so(tmp_path: Path) -> None:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=PATIENCE,
         check=False,
     )
     if "record" not in done.stdout:
@@ -117,7 +116,7 @@ def test_a_flight_recording_begins_at_a_checkpoint_and_replays(tmp_path: Path) -
         *("--keep-last", "20k", "--quiet", "-o", "t.lgt"),
         folder=tmp_path,
     )
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err
     with TraceReader(tmp_path / "t.lgt") as reader:
         assert not reader.starts_at_power_on

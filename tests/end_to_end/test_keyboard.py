@@ -14,7 +14,8 @@ from typing import Any
 import pexpect
 import pytest
 
-from tests.end_to_end.commands import PATIENCE, command, environment, lgreplay
+from tests.end_to_end.commands import command, environment, lgreplay
+from tests.patience import PATIENCE, wait_until
 
 pytestmark = pytest.mark.needs_terminal
 
@@ -70,13 +71,6 @@ def recorder_beneath(child: Any) -> int:
 
 def settings(child: Any) -> list[Any]:
     return termios.tcgetattr(child.child_fd)
-
-
-def wait_until(true: Callable[[], bool]) -> None:
-    end = time.monotonic() + PATIENCE
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def ended(child: Any) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -24,6 +23,7 @@ from replay.session import Session
 from replay.virtual_world import VirtualWorld
 from tests.end_to_end.commands import ROOT, environment, lgreplay
 from tests.end_to_end.final_digest import final_digest
+from tests.patience import PATIENCE
 from tests.replay.recorded import hello, record_hello, verify
 from tests.replay.traces import take_apart
 
@@ -105,7 +105,6 @@ def load() -> Iterator[None]:
 def test_a_recording_made_and_replayed_under_load_is_verified(trace: Path, tmp_path: Path) -> None:
     path = tmp_path / "loaded.lgt"
     with load():
-        time.sleep(0.1)
         for _ in range(3):
             assert final_digest(str(trace)) == recorded_end(trace)
         record_hello(path, HostWorld(2), config=hello("loops=1 hz=5000"))
@@ -120,7 +119,7 @@ def digest_elsewhere(path: Path, changes: dict[str, str], prefix: tuple[str, ...
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=PATIENCE,
     ).stdout.strip()
 
 

@@ -15,9 +15,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.patience import PATIENCE
+
 ROOT = Path(__file__).parents[2]
 WHEELS = ROOT / ".gdb"
-LIMIT = 100
 NO_LLDB = "there is no lldb here: none was tried (`pip install lldb-for-pwndbg`)"
 
 
@@ -40,7 +41,7 @@ class Gdb:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=LIMIT,
+            timeout=PATIENCE,
             env=environment,
             cwd=cwd,
             stdin=subprocess.DEVNULL,

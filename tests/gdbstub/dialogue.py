@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import socket
-import time
 
 from gdbstub.errors import TargetFault
 from gdbstub.packet import Packet, PacketDecoder, Signal, WireEvent, checksum, escape
 from gdbstub.session import Act, Close, Run, Send, Session, Tell
 from gdbstub.target import Target
+from tests.patience import PATIENCE
 
 # What GDB 18 offers.
 GDB = b"qSupported:multiprocess+;swbreak+;hwbreak+;vContSupported+;error-message+;xmlRegisters=i386"
@@ -95,7 +95,7 @@ class Client:
 
     def __init__(self, connection: socket.socket, *, offers: bytes | None = GDB) -> None:
         self.connection = connection
-        self.connection.settimeout(10)
+        self.connection.settimeout(PATIENCE)
         self._decoder = PacketDecoder()
         self._events: list[WireEvent] = []
         if offers is not None:
@@ -133,12 +133,3 @@ class Client:
 
     def close(self) -> None:
         self.connection.close()
-
-
-def wait_for(condition: object, seconds: float = 5.0) -> None:
-    """Until a condition, a function without arguments, is true."""
-    assert callable(condition)
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.005)

@@ -55,6 +55,8 @@ PROGRAM: dict[int, bytes] = {
 MAIN, LAP, END = TEXT, TEXT + 5, TEXT + 0x13
 WORK, WRITE, SYSCALL, AFTER_SYSCALL, RETURN = (TEXT + at for at in (0x1A, 0x1B, 0x21, 0x23, 0x24))
 HISTORY = 120
+# For moves that are to be broken off: they must not come to their end before.
+LONG_HISTORY = 30_000
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ import pytest
 from gdbstub.server import listen_tcp
 from tests.gdbstub.debuggers import found
 from tests.gdbstub.dialogue import Client
+from tests.patience import PATIENCE
 from tests.replay.histories import record_guest
 
 ROOT = Path(__file__).parents[2]
@@ -34,7 +35,7 @@ def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
         [*LGREPLAY, *map(str, arguments)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         env=ENVIRONMENT,
         check=False,
     )
@@ -60,7 +61,7 @@ def test_it_listens_at_a_free_port_and_ends_by_control_c(path: Path) -> None:
         assert gdb.ask(b"qC") == b"QC1"
         gdb.close()
         process.send_signal(signal.SIGINT)
-        assert process.wait(10) == 0
+        assert process.wait(PATIENCE) == 0
 
 
 def test_it_listens_at_a_unix_socket_and_takes_it_away(path: Path, tmp_path: Path) -> None:
@@ -73,7 +74,7 @@ def test_it_listens_at_a_unix_socket_and_takes_it_away(path: Path, tmp_path: Pat
         assert gdb.ask(b"qC") == b"QC1"
         gdb.close()
         process.send_signal(signal.SIGINT)
-        assert process.wait(10) == 0
+        assert process.wait(PATIENCE) == 0
     assert not name.exists()
 
 

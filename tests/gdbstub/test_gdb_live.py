@@ -13,6 +13,7 @@ from replay.events import DebuggerWrite
 from replay.log import TraceReader
 from replay.session import Session
 from tests.gdbstub.debuggers import Gdb, found
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.needs_gdb
 LGREPLAY = f"{sys.executable} -m replay"
@@ -121,7 +122,7 @@ def test_wrong_usage_is_one_line_and_no_trace(words: tuple[str, ...], tmp_path: 
         [*LGREPLAY.split(), "gdb", "--stdio", *words],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         cwd=tmp_path,
         check=False,
         stdin=subprocess.DEVNULL,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -13,10 +13,10 @@ from pygdbmi.gdbcontroller import GdbController
 
 from gdbstub.server import Server, listen_tcp
 from tests.gdbstub.debuggers import Gdb, found
-from tests.gdbstub.fake_target import HISTORY, WORK, FakeTarget
+from tests.gdbstub.fake_target import HISTORY, LONG_HISTORY, WORK, FakeTarget
+from tests.patience import PATIENCE, wait_until
 
 pytestmark = pytest.mark.needs_gdb
-SECONDS = 20.0
 
 
 class Driven:
@@ -28,16 +28,14 @@ class Driven:
         self._server = Server(target, self._listener)
         self._thread = threading.Thread(target=self._server.serve)
         self._thread.start()
-        if gdb.home:
-            os.environ["PYTHONPATH"] = str(gdb.home)
-        command = [str(gdb.program), "-nx", "--quiet", "--interpreter=mi3"]
+        where = ["env", f"PYTHONPATH={gdb.home}"] if gdb.home else []
+        command = [*where, str(gdb.program), "-nx", "--quiet", "--interpreter=mi3"]
         self._controller = GdbController(command)
-        os.environ.pop("PYTHONPATH", None)
         self.ask("-gdb-set mi-async on")
         self.ask(f"-target-select remote 127.0.0.1:{self._listener.getsockname()[1]}", "connected")
 
     def _until(self, wanted: str, first: list[dict[str, Any]]) -> dict[str, Any]:
-        answers, end = first, time.monotonic() + SECONDS
+        answers, end = first, time.monotonic() + PATIENCE
         while True:
             for answer in answers:
                 assert answer["message"] != "error", answer
@@ -66,26 +64,35 @@ class Driven:
 
 
 @pytest.fixture(params=found(), ids=str)
-def driven(request: pytest.FixtureRequest) -> Iterator[Driven]:
-    target = FakeTarget(pace=0.02)
-    target.programs = {"": b""}
-    target.tick = HISTORY // 2
-    running = Driven(request.param, target)
-    yield running
-    running.end()
+def drive(request: pytest.FixtureRequest) -> Iterator[Callable[[FakeTarget], Driven]]:
+    with ExitStack() as stack:
+
+        def driven(target: FakeTarget) -> Driven:
+            target.programs = {"": b""}
+            running = Driven(request.param, target)
+            stack.callback(running.end)
+            return running
+
+        yield driven
 
 
-def test_an_interrupt_ends_the_way_back_where_it_began(driven: Driven) -> None:
+def test_an_interrupt_ends_the_way_back_where_it_began(
+    drive: Callable[[FakeTarget], Driven],
+) -> None:
+    target = FakeTarget(LONG_HISTORY, pace=0.02)
+    target.tick = LONG_HISTORY // 2
+    driven = drive(target)
     driven.ask("-exec-continue --reverse", "running")
-    time.sleep(0.3)
-    begin = time.monotonic()
+    wait_until(lambda: target.moves == 1)
     stopped = driven.ask("-exec-interrupt", "stopped")
     assert stopped["signal-name"] == "SIGINT"
-    assert time.monotonic() - begin < 1.0
-    assert driven.value("$tick") == str(HISTORY // 2)
+    assert driven.value("$tick") == str(LONG_HISTORY // 2)
 
 
-def test_moves_end_with_their_reasons(driven: Driven) -> None:
+def test_moves_end_with_their_reasons(drive: Callable[[FakeTarget], Driven]) -> None:
+    target = FakeTarget()
+    target.tick = HISTORY // 2
+    driven = drive(target)
     driven.ask(f"-break-insert *{WORK:#x}")
     stopped = driven.ask("-exec-continue --reverse", "stopped")
     assert stopped["reason"] == "breakpoint-hit"

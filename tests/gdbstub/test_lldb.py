@@ -17,6 +17,7 @@ import pytest
 from gdbstub.server import Server, listen_tcp
 from gdbstub.timeline_target import TimelineTarget
 from tests.gdbstub.debuggers import lldb
+from tests.patience import PATIENCE
 from tests.replay.histories import record_guest, timeline_of
 
 LLDB = lldb()
@@ -58,7 +59,7 @@ def _run(arguments: list[str]) -> str:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         stdin=subprocess.DEVNULL,
         check=False,
     )

@@ -7,15 +7,15 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from gdbstub.server import Server, StandardStreams, listen_tcp, listen_unix
-from tests.gdbstub.dialogue import Client, framed, wait_for
-from tests.gdbstub.fake_target import HISTORY, WORK, FakeTarget
+from tests.gdbstub.dialogue import Client, framed
+from tests.gdbstub.fake_target import LONG_HISTORY, WORK, FakeTarget
+from tests.patience import PATIENCE, wait_until
 
 SLOW = 0.02
 
@@ -40,7 +40,7 @@ class Served:
 
     def end(self) -> None:
         self.server.stop()
-        self.thread.join(10)
+        self.thread.join(PATIENCE)
         self.listener.close()
         assert not self.thread.is_alive()
 
@@ -54,7 +54,7 @@ def served() -> Iterator[Served]:
 
 @pytest.fixture
 def slow() -> Iterator[Served]:
-    running = Served(FakeTarget(pace=SLOW))
+    running = Served(FakeTarget(LONG_HISTORY, pace=SLOW))
     yield running
     running.end()
 
@@ -133,16 +133,14 @@ def test_debuggers_that_come_and_go_quickly_all_get_in(served: Served) -> None:
 
 
 @pytest.mark.parametrize("go", [b"vCont;c", b"c", b"bc"])
-def test_an_interrupt_ends_a_long_move_within_a_tenth_of_a_second(slow: Served, go: bytes) -> None:
-    slow.target.tick = HISTORY // 2
+def test_an_interrupt_ends_a_long_move_where_it_began(slow: Served, go: bytes) -> None:
+    slow.target.tick = LONG_HISTORY // 2
     gdb = slow.connect()
     gdb.send(go)
-    time.sleep(0.2)
-    begin = time.monotonic()
+    wait_until(lambda: slow.target.moves == 1)
     gdb.interrupt()
     assert gdb.answer().startswith(b"T02")
-    assert time.monotonic() - begin < 0.1 + 2 * SLOW
-    assert slow.target.tick == HISTORY // 2
+    assert slow.target.tick == LONG_HISTORY // 2
     gdb.close()
 
 
@@ -165,12 +163,10 @@ def test_an_interrupt_of_nothing_does_not_hit_the_next_move(slow: Served) -> Non
 def test_a_debugger_that_vanishes_in_a_long_move_leaves_the_seat_to_the_next(slow: Served) -> None:
     gdb = slow.connect()
     gdb.send(b"vCont;c")
-    wait_for(lambda: slow.target.moves == 1)
+    wait_until(lambda: slow.target.moves == 1)
     gdb.close()
-    begin = time.monotonic()
     other = slow.connect()
     assert other.ask(b"qC") == b"QC3"
-    assert time.monotonic() - begin < 1.0
     other.close()
 
 
@@ -188,10 +184,8 @@ def test_a_long_move_says_how_far_it_is(slow: Served) -> None:
 def test_a_server_ends_in_the_middle_of_a_long_move(slow: Served) -> None:
     gdb = slow.connect()
     gdb.send(b"vCont;c")
-    wait_for(lambda: slow.target.moves == 1)
-    begin = time.monotonic()
+    wait_until(lambda: slow.target.moves == 1)
     slow.end()
-    assert time.monotonic() - begin < 1.0
     gdb.close()
 
 
@@ -225,7 +219,7 @@ def test_standard_streams_will_do_too() -> None:
         [sys.executable, "-c", program],
         input=framed(b"qC") + framed(b"k"),
         capture_output=True,
-        timeout=30,
+        timeout=PATIENCE,
         cwd=root,
         env={**os.environ, "PYTHONPATH": str(root)},
         check=True,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -265,11 +264,8 @@ def test_a_cancelled_move_leaves_one_where_one_was(target: TimelineTarget, backw
     # Never true, and looked at before every step.
     target.add_point(Point(PointKind.SOFTWARE, 0x1234, 1), ())
     timeline.stops.add(timeline.predicate("eax == 1 and eax == 2"))
-    ended: list[float] = []
 
     def cancel() -> None:
-        time.sleep(0.05)
-        ended.append(time.monotonic())
         while not done.wait(0.02):
             target.cancel()
 
@@ -279,11 +275,9 @@ def test_a_cancelled_move_leaves_one_where_one_was(target: TimelineTarget, backw
     move = Move(Motion.CONTINUE, USER)
     stop = target.go_back(move) if backwards else target.advance(move)
     done.set()
-    took = time.monotonic() - ended[0] if ended else 0.0
     thread.join()
     if kinds(stop) == {ReasonKind.INTERRUPTED}:
         assert timeline.tick == origin
-        assert took < 1.0
     else:
         assert kinds(stop) & {ReasonKind.HISTORY_START, ReasonKind.HISTORY_END}
 

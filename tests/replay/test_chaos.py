@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from replay.events import HostInterrupt, HostTurnInterrupt
 from replay.exit_codes import ExitCode
 from replay.log import TraceReader
 from replay.session import Session
+from tests.patience import PATIENCE, wait_until
 
 GUEST = ["--guest", "kestrel-no-window", "--append", "hz=4000 -- 8"]
 SHORT = [*GUEST, "--max-ticks", "600k", "--quiet"]
@@ -127,12 +127,9 @@ def test_after_ctrl_c_nothing_is_left_behind(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "replay", "record", *SHORT, "--chaos=1"]
     command += ["--tries", "9999", "--until-failure", "-o", str(tmp_path / "x.lgt")]
     with subprocess.Popen(command, stderr=subprocess.PIPE) as child:
-        deadline = time.monotonic() + 30
-        while not list(tmp_path.glob(".tries-*/*")):
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        wait_until(lambda: bool(list(tmp_path.glob(".tries-*/*"))))
         os.kill(child.pid, signal.SIGINT)
-        _, err = child.communicate(timeout=30)
+        _, err = child.communicate(timeout=PATIENCE)
     assert child.returncode == ExitCode.INTERRUPTED
     assert err == b"lgreplay: interrupted\n"
     assert not list(tmp_path.iterdir())

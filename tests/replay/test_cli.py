@@ -27,6 +27,7 @@ from replay.exit_codes import MEANINGS, ExitCode
 from replay.log import TraceReader
 from replay.quantities import parse_count, parse_keep, parse_memory, short_count
 from replay.trace_header import TraceEndReason
+from tests.patience import PATIENCE
 from tests.replay.recorded import altered, record_hello
 
 ROOT = Path(__file__).parents[2]
@@ -304,7 +305,7 @@ class TestRecord:
             assert recorder.stdout is not None
             recorder.stdout.readline()
             recorder.send_signal(number)
-            _, said = recorder.communicate(timeout=60)
+            _, said = recorder.communicate(timeout=PATIENCE)
         assert recorder.returncode == ExitCode.OK, said
         assert b"ended as you asked" in said
         assert [path.name for path in tmp_path.iterdir()] == ["t"]
@@ -330,7 +331,7 @@ class TestRecord:
             assert recorder.stdout is not None
             recorder.stdout.readline()
             recorder.stdout.close()
-            assert recorder.wait(timeout=60) == ExitCode.BROKEN_PIPE
+            assert recorder.wait(timeout=PATIENCE) == ExitCode.BROKEN_PIPE
         assert lgreplay("replay", "t").code == ExitCode.OK
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import signal
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from replay.events import Event, RandomChoice
 from replay.pack import pack
 from replay.trace_file import UNVERIFIED, TraceDerivate
 from tests.end_to_end.commands import lgreplay, start
+from tests.patience import PATIENCE, wait_until
 from tests.replay.recorded import altered, record_hello, verify
 
 BOOT = 3_000_000
@@ -130,12 +130,9 @@ def test_control_c_leaves_nothing_half_done(tmp_path: Path) -> None:
     record_hello(trace, max_ticks=BOOT)
     out = tmp_path / "out.lgt"
     process = start("pack", str(trace), "-o", str(out), folder=tmp_path)
-    end = time.monotonic() + 60
-    while not Path(f"{out}{UNVERIFIED}").exists() and process.poll() is None:
-        assert time.monotonic() < end
-        time.sleep(0.001)
+    wait_until(lambda: Path(f"{out}{UNVERIFIED}").exists() or process.poll() is not None)
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+    process.communicate(timeout=PATIENCE)
     # It may have been quicker than we, by so little that it still says that it was interrupted.
     assert process.returncode in (0, 130)
     left = {path.name for path in tmp_path.iterdir()} - {"long.lgt"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 
 import pytest
@@ -80,8 +79,6 @@ def test_random_bytes_depend_on_the_seed_alone(seed: int) -> None:
 def test_this_computer_answers_a_device_although_nothing_else_is_to_come() -> None:
     world = HostWorld(1, disks=DISKS)
     world.submit(Tick(0), READ)
-    before = time.monotonic()
     assert world.wait(Tick(0), 0) == DEVICE_VECTOR
-    assert time.monotonic() - before < 5
     assert world.completions(Tick(0)) == (answer(READ, DISKS, bytes),)
     assert world.wait(Tick(0), 0) is None

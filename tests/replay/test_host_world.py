@@ -59,7 +59,7 @@ class HandSetClock(HostClock):
     ns = 0
 
     def _monotonic(self) -> int:
-        return self.ns
+        return self.ns - self._rested
 
 
 def test_its_tick_comes_in_real_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,6 +74,19 @@ def test_its_tick_comes_in_real_time(monkeypatch: pytest.MonkeyPatch) -> None:
     assert world.horizon(Tick(0)) > Tick(0)
     clock.ns += 1_000_000
     assert world.horizon(Tick(0)) == Tick(0)
+
+
+def test_nothing_passes_while_it_rests(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = HandSetClock()
+    monkeypatch.setattr("replay.host_world.HostClock", lambda: clock)
+    world = HostWorld(0)
+    world.rest()
+    before = world.clock(Tick(0), 0), world.tsc(Tick(0), 0)
+    clock.ns += 10**9
+    world.go_on()
+    assert (world.clock(Tick(0), 0), world.tsc(Tick(0), 0)) == before
+    clock.ns += 10**9
+    assert world.clock(Tick(0), 0) == before[0] + 10**9
 
 
 def test_its_tick_neither_wakes_nor_keeps_alive() -> None:

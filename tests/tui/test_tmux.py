@@ -6,12 +6,12 @@ import shlex
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.patience import wait_until
 from tests.tui.moments import fatal, last
 from tests.tui.sitting import RACE
 
@@ -20,7 +20,6 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed"),
 ]
 ROOT = Path(__file__).parents[2]
-PATIENCE = 60.0
 
 
 class Tmux:
@@ -51,10 +50,7 @@ class Tmux:
         return self.run("capture-pane", "-p")
 
     def sees(self, text: str) -> None:
-        deadline = time.monotonic() + PATIENCE
-        while text not in self.text:
-            assert time.monotonic() < deadline, self.text
-            time.sleep(0.05)
+        wait_until(lambda: text in self.text, f"{text} is not seen")
 
     def close(self) -> None:
         self.run("kill-server")
@@ -121,7 +117,7 @@ def test_a_sitting_in_tmux(tmux: Tmux, tmp_path: Path) -> None:
     tmux.send("m", "x", "F2")
     tmux.sees("IDT")
     assert "irq_enabled=1" in tmux.text
-    tmux.run("split-window", "-h", "sleep 60")
+    tmux.run("split-window", "-h", "sleep 600")
     tmux.run("select-pane", "-L")
     tmux.sees("IDT")
     assert all(len(line) <= 60 for line in tmux.text.splitlines())
