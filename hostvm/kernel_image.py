@@ -4,8 +4,7 @@ Only 2.6.23's kernels say what they are for, by a text before their first instru
 banner of any Linux names its version, and (ii) `struct lguest_data` lies in a later one's data, filled in as far as the
 compiler could: 64 slots marked free, the timer's interrupt blocked or all of them, where the kernel begins, the system
 call's vector. That pattern does not come about by chance, tells the layouts apart, and is missing in a kernel that was
-built without lguest. A bzImage is looked into likewise; one whose
-compression Python does not have is believed by its version.
+built without lguest. A bzImage is looked into likewise; one that cannot be unpacked is believed by its version.
 
 A kernel with VMI hooks says so by a section of that name, and is for no lguest but for the Host that reads it.
 
@@ -39,6 +38,7 @@ from hostvm.lguest_data import (
     RING_SLOTS,
     DataLayout,
 )
+from hostvm.lz_kernels import LZ4_MAGIC, LZO_MAGIC, unpack_lz4, unpack_lzo
 from hostvm.vmi_sites import has_hooks
 
 LARGEST_KERNEL = 256 << 20
@@ -218,23 +218,32 @@ class _Decompressor(Protocol):
     def decompress(self, data: bytes, max_length: int = ..., /) -> bytes: ...
 
 
-_COMPRESSIONS: tuple[tuple[bytes, Callable[[], _Decompressor]], ...] = (
-    (b"\x1f\x8b\x08", lambda: zlib.decompressobj(16 + zlib.MAX_WBITS)),
-    (b"BZh", bz2.BZ2Decompressor),
-    (b"\xfd7zXZ\0", lzma.LZMADecompressor),
-    (b"\x5d\0\0", lambda: lzma.LZMADecompressor(lzma.FORMAT_ALONE)),
+_Unpack: TypeAlias = Callable[[bytes, int], bytes]
+
+
+def _by(make: Callable[[], _Decompressor]) -> _Unpack:
+    return lambda data, limit: make().decompress(data, limit)
+
+
+_COMPRESSIONS: tuple[tuple[bytes, _Unpack], ...] = (
+    (b"\x1f\x8b\x08", _by(lambda: zlib.decompressobj(16 + zlib.MAX_WBITS))),
+    (b"BZh", _by(bz2.BZ2Decompressor)),
+    (b"\xfd7zXZ\0", _by(lzma.LZMADecompressor)),
+    (LZO_MAGIC, unpack_lzo),
+    (LZ4_MAGIC, unpack_lz4),
+    (b"\x5d\0\0", _by(lambda: lzma.LZMADecompressor(lzma.FORMAT_ALONE))),
 )
 
 
 def unpack_bzimage(content: bytes) -> bytes | None:
     """The kernel proper in a bzImage; None if it cannot be had."""
     payload = bzimage_payload(content)
-    for magic, decompressor in _COMPRESSIONS:
+    for magic, unpack in _COMPRESSIONS:
         start = payload.find(magic)
         if start >= 0:
             try:
-                return decompressor().decompress(payload[start:], LARGEST_KERNEL)
-            except (zlib.error, OSError, EOFError, lzma.LZMAError):
+                return unpack(payload[start:], LARGEST_KERNEL)
+            except (zlib.error, OSError, EOFError, ValueError, lzma.LZMAError):
                 continue
     return None
 

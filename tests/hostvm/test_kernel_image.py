@@ -14,6 +14,7 @@ from hostvm.abi import GENERATIONS
 from hostvm.errors import ConfigurationError
 from hostvm.kernel_image import KernelFacts, inspect_kernel, linux_version
 from hostvm.lguest_data import RING_SLOTS, DataLayout
+from hostvm.lz_kernels import LZ4_MAGIC, LZO_MAGIC
 from hostvm.switcher import shipped_image
 from tests.hostvm.test_launcher import elf
 
@@ -146,6 +147,23 @@ def test_a_bzimage_is_looked_into(compress: Callable[[bytes], bytes], protocol: 
     assert inspect_kernel("file", image).abi == "3.10"
     without = bzimage(compress(linux("3.11.0", layout=None)), "3.11.0", protocol)
     assert "CONFIG_LGUEST_GUEST" in refusal(without)
+
+
+@pytest.mark.parametrize("compression", ["lz4", "lzop"])
+def test_a_bzimage_packed_as_python_does_not_know_is_looked_into_too(compression: str) -> None:
+    """Both are packed without any copy, which every unpacker must take."""
+
+    def pack(kernel: bytes) -> bytes:
+        if compression == "lz4":
+            runs = b"\xff" * ((len(kernel) - 15) // 255) + bytes(((len(kernel) - 15) % 255,))
+            block = b"\xf0" + runs + kernel
+            return LZ4_MAGIC + struct.pack("<I", len(block)) + block
+        header = struct.pack(">HHBIIIB", 0x0900, 0x2000, 1, 0, 0o644, 0, 0) + bytes(4)
+        return LZO_MAGIC + header + struct.pack(">II", *[len(kernel)] * 2) + kernel + bytes(4)
+
+    image = bzimage(pack(linux("3.11.0", layout="3.10")), "3.11.0")
+    assert inspect_kernel("file", image).abi == "3.10"
+    assert "CONFIG_LGUEST_GUEST" in refusal(bzimage(pack(linux("3.11.0", layout=None)), "3.11.0"))
 
 
 def test_a_bzimage_of_unknown_compression_is_believed_by_its_version() -> None:
