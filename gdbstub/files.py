@@ -22,9 +22,9 @@ _MAX_READ = PACKET_SIZE // 2 - 32
 
 
 class OpenFiles:
-    """The files that one debugger has open."""
+    """The files that one debugger has open; `files` answers which there are at the moment."""
 
-    def __init__(self, files: Mapping[str, Callable[[], bytes]]) -> None:
+    def __init__(self, files: Callable[[], Mapping[str, Callable[[], bytes]]]) -> None:
         self._files = files
         self._open: dict[int, bytes] = {}
 
@@ -38,7 +38,7 @@ class OpenFiles:
             case OpenFile(name, flags):
                 return self._open_file(name, flags)
             case ReadLink(name):
-                known = name in self._files
+                known = name in self._files()
                 return replies.file_error(Errno.EINVAL if known else Errno.ENOENT)
             case ReadFile(descriptor) | FileStatus(descriptor) | CloseFile(descriptor):
                 if descriptor not in self._open:
@@ -61,7 +61,7 @@ class OpenFiles:
     def _open_file(self, name: str, flags: int) -> bytes:
         if flags & _WRITING:
             return replies.file_error(Errno.EROFS)
-        content = self._files.get(name)
+        content = self._files().get(name)
         if content is None:
             return replies.file_error(Errno.ENOENT)
         free = next((n for n in range(1, _MAX_OPEN + 1) if n not in self._open), None)

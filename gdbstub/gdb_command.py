@@ -54,6 +54,12 @@ if TYPE_CHECKING:
     metavar="NAME=FILE",
     help="Take the symbols of the program that runs in tasks of this name from an ELF file.",
 )
+@click.option(
+    "--modules",
+    multiple=True,
+    metavar="FOLDER",
+    help="Take the symbols of a Linux's modules from the .ko files in and below this folder.",
+)
 @click.option("--salvage", is_flag=True, help="Take a damaged trace up to the damage.")
 @click.pass_context
 def gdb(
@@ -68,6 +74,7 @@ def gdb(
     shared: Path | None,
     kernels: tuple[str, ...],
     users: tuple[str, ...],
+    modules: tuple[str, ...],
     salvage: bool,
 ) -> None:
     """Debug TRACE with gdb, forwards and backwards.
@@ -88,8 +95,8 @@ def gdb(
             target = _live(ctx, words, stack, make, typing=not (stdio or launch))
         else:
             target = make(stack.enter_context(_trace(words, salvage=salvage)))
-        if kernels or users:
-            target.give(read_given(kernels, users, target.timeline.reader))
+        if kernels or users or modules:
+            target.give(read_given(kernels, users, target.timeline.reader, modules))
         if stdio:
             serve_stdio(target)
         elif launch:

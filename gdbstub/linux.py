@@ -1,16 +1,20 @@
-"""Commands about the Linux inside a Guest: its tasks and its messages. None of them moves.
+"""Commands about the Linux inside a Guest: its tasks, its messages, its modules and more. None of them moves.
 
-Which Guest is meant is the one at work, unless a number is given. Read next: replay/linux_tasks.py.
+Which Guest is meant is the one at work, unless a number is given. Read next: replay/linux_tasks.py, linux_facts.py,
+linux_modules.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 from gdbstub.errors import Errno, TargetFault
-from gdbstub.words import Command, Talk, wrong
-from replay.linux_tasks import Linux, NoLinux, linux_of
+from gdbstub.words import Command, Run, Talk, wrong
+from replay.linux_facts import command_line, resources, version
+from replay.linux_memory import NoLinux
+from replay.linux_modules import Module, loaded_modules
+from replay.linux_tasks import Linux, linux_of
 from replay.timeline import Timeline
 
 
@@ -28,35 +32,40 @@ def _linux(talk: Talk, arguments: Sequence[str]) -> Linux:
     return linux_of(timeline.look, timeline.symbols, guest)
 
 
-def _tasks(talk: Talk, arguments: Sequence[str]) -> str:
-    linux = _linux(talk, arguments)
-    try:
-        tasks, current = linux.tasks(), linux.current().address
-    except NoLinux as error:
-        raise TargetFault(str(error)) from error
-    lines = [f"  {'task':10}  {'pid':>5}  {'name':16}  {'kernel stack':12}  state"]
+def _told(show: Callable[[Linux], Iterator[str]]) -> Run:
+    """A command whose answer is the lines that `show` makes."""
+
+    def run(talk: Talk, arguments: Sequence[str]) -> str:
+        try:
+            return "\n".join(show(_linux(talk, arguments)))
+        except NoLinux as error:
+            raise TargetFault(str(error)) from error
+
+    return run
+
+
+def _tasks(linux: Linux) -> Iterator[str]:
+    tasks, current = linux.tasks(), linux.current().address
+    yield f"  {'task':10}  {'pid':>5}  {'name':16}  {'kernel stack':12}  state"
     for task in tasks:
         mark, pid = "*" if task.address == current else " ", "" if task.pid is None else task.pid
-        lines.append(
-            f"{mark} {task.address:#010x}  {pid:>5}  {task.name:16}  {task.stack:#010x}    {task.state_name}"
-        )
-    return "\n".join(lines)
+        yield f"{mark} {task.address:#010x}  {pid:>5}  {task.name:16}  {task.stack:#010x}    {task.state_name}"
 
 
-def _messages(talk: Talk, arguments: Sequence[str]) -> str:
-    try:
-        return "\n".join(_linux(talk, arguments).messages())
-    except NoLinux as error:
-        raise TargetFault(str(error)) from error
-
-
-def _current(talk: Talk, arguments: Sequence[str]) -> str:
-    try:
-        task = _linux(talk, arguments).current()
-    except NoLinux as error:
-        raise TargetFault(str(error)) from error
+def _current(linux: Linux) -> Iterator[str]:
+    task = linux.current()
     number = "pid not known yet" if task.pid is None else f"pid {task.pid}"
-    return f"{task.address:#010x} {task.name}, {number}"
+    yield f"{task.address:#010x} {task.name}, {number}"
+
+
+def _modules(linux: Linux) -> Iterator[str]:
+    modules = list(loaded_modules(linux))
+    if not modules:
+        yield "no modules"
+        return
+    yield f"{'struct':10}  {'at':10}  {'bytes':>8}  name"
+    for module in modules:
+        yield f"{module.address:#010x}  {module.core:#010x}  {module.size:>8,}  {module.name}"
 
 
 def current_task(timeline: Timeline, guest: int) -> str:
@@ -67,12 +76,37 @@ def current_task(timeline: Timeline, guest: int) -> str:
         return ""
 
 
+def current_modules(timeline: Timeline) -> Iterator[Module]:
+    """The modules of the Guest that is at work; none where it is no Linux."""
+    look = timeline.look
+    try:
+        yield from loaded_modules(linux_of(look, timeline.symbols, look.guest.number))
+    except NoLinux:
+        return
+
+
+_GUEST = "[GUEST]"
 LINUX: Mapping[str, Command] = MappingProxyType(
     {
-        "lx-tasks": Command("[GUEST]", "the processes of a Linux guest, * the current one", _tasks),
-        "lx-dmesg": Command("[GUEST]", "its messages, from its memory", _messages),
-        "lx-current": Command("[GUEST]", "its current task", _current),
+        "lx-tasks": Command(
+            _GUEST, "the processes of a Linux guest, * the current one", _told(_tasks)
+        ),
+        "lx-dmesg": Command(
+            _GUEST, "its messages, from its memory", _told(lambda linux: iter(linux.messages()))
+        ),
+        "lx-current": Command(_GUEST, "its current task", _told(_current)),
+        "lx-modules": Command(_GUEST, "its modules, and where they are", _told(_modules)),
+        "lx-version": Command(_GUEST, "its version", _told(lambda linux: iter((version(linux),)))),
+        "lx-cmdline": Command(
+            _GUEST, "its command line", _told(lambda linux: iter((command_line(linux),)))
+        ),
+        "lx-iomem": Command(
+            _GUEST, "who has which memory", _told(lambda linux: resources(linux, "iomem_resource"))
+        ),
+        "lx-ioports": Command(
+            _GUEST, "who has which ports", _told(lambda linux: resources(linux, "ioport_resource"))
+        ),
     }
 )
 
-__all__ = ["LINUX", "current_task"]
+__all__ = ["LINUX", "current_modules", "current_task"]

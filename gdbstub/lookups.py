@@ -53,7 +53,7 @@ class Lookups:
 
     def __init__(self, target: Target) -> None:
         self._target = target
-        self._files = OpenFiles(target.files()) if isinstance(target, HasFiles) else None
+        self._files = OpenFiles(target.files) if isinstance(target, HasFiles) else None
 
     def answer(self, command: Command, thread: int) -> bytes | None:
         """The answer, or None if this is no question of this kind.

@@ -21,7 +21,10 @@ from gdbstub.words import Command, Talk
 
 ANNOUNCE = "--announce"
 # Carried out elsewhere: one belongs to the trace (programs.py), one changes what all others work on (branches.py).
-_PROGRAMS = ("programs [here]", "files with symbols; the one of the program that runs")
+_PROGRAMS = (
+    "programs [here | modules [FOLDER...]]",
+    "files with symbols; the one of the program that runs; those of a Linux's modules",
+)
 _BRANCH = ("branch [leave | save FILE]", "what writing has opened: list, go back, keep as a trace")
 COMMANDS: Mapping[str, Command] = MappingProxyType({**GOING, **ASKING, **LINUX})
 

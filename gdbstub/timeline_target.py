@@ -13,6 +13,7 @@ Read next: monitor.py, gdb_command.py.
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
 
@@ -21,14 +22,19 @@ from gdbstub.branches import Branches
 from gdbstub.commands import Point, PointKind
 from gdbstub.contexts import HOST_THREAD, guest_of
 from gdbstub.description import memory_map, target_description, thread_list
+from gdbstub.errors import Errno, TargetFault
 from gdbstub.given_programs import Given
-from gdbstub.linux import current_task
+from gdbstub.linux import current_modules, current_task
 from gdbstub.monitor import ANNOUNCE, carry_out
 from gdbstub.programs import Programs
 from gdbstub.scene import Scene
 from gdbstub.stepping import Scope
 from gdbstub.target import Move, RegisterSet, Stop
+from gdbstub.words import wrong
+from hostvm.errors import ConfigurationError
 from hostvm.units import Tick
+from replay.linux_programs import RunningProgram, running_program
+from replay.look import GuestSpace
 from replay.timeline import Timeline
 
 # A debugger that waits for words takes silence for a failure after two seconds.
@@ -50,6 +56,7 @@ class TimelineTarget:
         self._say_at = 0.0
         self._said_for = _SAY_FIRST
         self._programs = Programs(timeline.reader)
+        self._seen_at = 0
         self._branches = Branches(timeline, self._report)
 
     @property
@@ -166,20 +173,44 @@ class TimelineTarget:
     def monitor(self, text: str) -> str:
         """Carry out a command in words."""
         self._begin()
-        words = text.split()
+        match text.split():
+            case ["programs", *words]:
+                return self._about_programs(words)
+            case ["branch", *words]:
+                said = self._branches.carry_out([word for word in words if word != ANNOUNCE])
+                if ANNOUNCE in words:
+                    self._scene.travel.announce()
+                return said
+        return carry_out(self._scene.talk, text)
+
+    def _about_programs(self, words: Sequence[str]) -> str:
+        timeline = self.timeline
         match words:
-            case ["programs"]:
+            case []:
                 return self._programs.listing()
-            case ["programs", "here"]:
-                timeline = self.timeline
+            case ["here"]:
                 task = current_task(timeline, timeline.look.guest.number)
-                return f"{self._programs.of_task(task)}\n"
-        if words[:1] != ["branch"]:
-            return carry_out(self._scene.talk, text)
-        said = self._branches.carry_out([word for word in words[1:] if word != ANNOUNCE])
-        if ANNOUNCE in words:
-            self._scene.travel.announce()
-        return said
+                return f"{self._programs.of_task(task, self._running)}\n"
+            case ["modules", *folders]:
+                if folders:
+                    self._take_modules(folders)
+                return self._programs.of_modules(current_modules(timeline))
+        raise wrong(words)
+
+    def _take_modules(self, folders: Sequence[str]) -> None:
+        try:
+            self._programs.take_modules(shlex.split(" ".join(folders)))
+        except (OSError, ConfigurationError, ValueError) as error:
+            raise TargetFault(str(error), Errno.EINVAL) from error
+
+    def _running(self) -> RunningProgram | None:
+        """The program of the Guest that is at work, or was last."""
+        look = self.timeline.look
+        space = GuestSpace(look.guest.number)
+        top = look.guest.tables.kernel_address
+        found = running_program(lambda at, n: look.read(at, n, space), top, self._seen_at)
+        self._seen_at = 0 if found is None else found.at
+        return found
 
     def restart(self, arguments: Sequence[str]) -> Stop:
         """Go to the beginning, or to the place that the arguments name."""

@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
-from replay.errors import ReplayError
+from replay.linux_memory import KernelMemory, NoLinux
 from replay.look import GuestSpace, Look
 from replay.symbols import Symbols
 
@@ -42,10 +42,6 @@ _STATES = {0: "running", 1: "sleeping", 2: "waiting for a device", 4: "stopped",
 _RECORD = struct.Struct("<QHHH2x")
 _MOST_TEXT = 1 << 24
 _LOWEST_KERNEL = 0x40000000
-
-
-class NoLinux(ReplayError):
-    """This Guest is no Linux that can be read here; the text says what is missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +69,7 @@ class _Layout:
     pid: int | None
 
 
-class Linux:
+class Linux(KernelMemory):
     """A Linux kernel in memory.
 
     `read` gives up to so many bytes of the kernel's memory, `address_of` a symbol's address; `stack` is an address in
@@ -86,25 +82,8 @@ class Linux:
         address_of: Callable[[str], int | None],
         stack: int = 0,
     ) -> None:
-        self._read = read
-        self._address_of = address_of
+        super().__init__(read, address_of)
         self._stack = stack
-
-    def _word(self, address: int) -> int | None:
-        raw = self._read(address, 4)
-        return int.from_bytes(raw, "little") if len(raw) == 4 else None
-
-    def _symbol(self, name: str) -> int:
-        address = self._address_of(name)
-        if address is None:
-            raise NoLinux(f"there is no symbol {name}: no Linux, or one without symbols")
-        return address
-
-    def _variable(self, name: str) -> int:
-        value = self._word(self._symbol(name))
-        if value is None:
-            raise NoLinux(f"{name} is not mapped here")
-        return value
 
     # ---- tasks ----------------------------------------------------------------------------------
 
@@ -121,7 +100,7 @@ class Linux:
 
         Raises: NoLinux.
         """
-        init = self._symbol("init_task")
+        init = self.symbol("init_task")
         layout = _Layout(self._name_at(init), None, None)
         for address in self._candidates():
             if self._name(address, layout.name):
@@ -134,7 +113,7 @@ class Linux:
 
         Raises: NoLinux.
         """
-        at = self._name_at(self._symbol("init_task"))
+        at = self._name_at(self.symbol("init_task"))
         found = next(filter(None, (self._name(task, at) for task in self._candidates())), None)
         if found is None:
             raise NoLinux("the current task cannot be told here")
@@ -143,18 +122,18 @@ class Linux:
     def _candidates(self) -> Iterator[int]:
         """Addresses at which the current task may be, the best first."""
         for name in _CURRENT:
-            variable = self._address_of(name)
+            variable = self.address_of(name)
             if variable is not None:
-                offsets = self._address_of("__per_cpu_offset")
-                first = (self._word(offsets) or 0) if offsets is not None else 0
+                offsets = self.address_of("__per_cpu_offset")
+                first = (self.word(offsets) or 0) if offsets is not None else 0
                 for place in dict.fromkeys((variable + first & 0xFFFFFFFF, variable)):
-                    yield self._word(place) or 0
+                    yield self.word(place) or 0
         for size in _STACK_SIZES:
             if self._stack:
-                yield self._word((self._stack - 1) & -size) or 0
+                yield self.word((self._stack - 1) & -size) or 0
 
     def _name_at(self, init: int) -> int:
-        raw = self._read(init, _TASK_BYTES)
+        raw = self.read(init, _TASK_BYTES)
         at = raw.find(_NAME)
         if at < 0:
             raise NoLinux("init_task has no name here: no Linux, or not loaded yet")
@@ -164,14 +143,14 @@ class Linux:
         """The name of what may be a task; empty if it is none."""
         if task < _LOWEST_KERNEL or task & 3:
             return ""
-        raw = self._read(task + at, _NAME_BYTES)
+        raw = self.read(task + at, _NAME_BYTES)
         name, end, _ = raw.partition(b"\0")
         return name.decode("ascii") if end and name and _is_text(name) else ""
 
     def _layout(self) -> _Layout:
-        init = self._symbol("init_task")
+        init = self.symbol("init_task")
         name = self._name_at(init)
-        raw = self._read(init, _TASK_BYTES)
+        raw = self.read(init, _TASK_BYTES)
         for tasks in range(0, name, 4):
             following, before = struct.unpack_from("<II", raw, tasks)
             if following == init + tasks or min(following, before) < _LOWEST_KERNEL:
@@ -185,13 +164,13 @@ class Linux:
 
     def _listed(self, layout: _Layout) -> Iterator[int]:
         """Tasks on the list, or nothing but the first if this is no list of tasks."""
-        init = self._symbol("init_task")
+        init = self.symbol("init_task")
         if layout.tasks is None:
             return iter((init,))
         found = [init]
         at = init + layout.tasks
-        while (following := self._word(at)) != init + layout.tasks:
-            if following is None or self._word(following + 4) != at or len(found) > _MOST_TASKS:
+        while (following := self.word(at)) != init + layout.tasks:
+            if following is None or self.word(following + 4) != at or len(found) > _MOST_TASKS:
                 return iter((init,))
             task = following - layout.tasks
             if not self._name(task, layout.name):
@@ -203,7 +182,7 @@ class Linux:
     def _pid_at(self, tasks: list[int], end: int) -> int | None:
         """Where all these tasks have their numbers."""
         known = frozenset(tasks)
-        raw = [struct.unpack(f"<{end // 4}I", self._read(task, end & ~3)) for task in tasks]
+        raw = [struct.unpack(f"<{end // 4}I", self.read(task, end & ~3)) for task in tasks]
         for at in range(end // 4 - 3):
             numbers = [words[at] for words in raw]
             if (
@@ -218,10 +197,10 @@ class Linux:
         return None
 
     def _task(self, address: int, layout: _Layout) -> Task:
-        pid = 0 if layout.pid is None else self._word(address + layout.pid)
-        if layout.pid is None and address != self._symbol("init_task"):
+        pid = 0 if layout.pid is None else self.word(address + layout.pid)
+        if layout.pid is None and address != self.symbol("init_task"):
             pid = None
-        state, stack = self._word(address) or 0, self._word(address + 4) or 0
+        state, stack = self.word(address) or 0, self.word(address + 4) or 0
         return Task(address, self._name(address, layout.name), pid, state, stack)
 
     # ---- messages -------------------------------------------------------------------------------
@@ -231,19 +210,19 @@ class Linux:
 
         Raises: NoLinux.
         """
-        buffer, size = self._variable("log_buf"), self._variable("log_buf_len")
+        buffer, size = self.variable("log_buf"), self.variable("log_buf_len")
         if not 0 < size <= _MOST_TEXT:
             raise NoLinux(f"a log of {size:#x} bytes cannot be")
-        if self._address_of("log_next_idx") is not None:
+        if self.address_of("log_next_idx") is not None:
             return list(self._records(buffer, size))
         return self._characters(buffer, size)
 
     def _characters(self, buffer: int, size: int) -> list[str]:
-        end = self._variable("log_end")
+        end = self.variable("log_end")
         count = min(end, size)
-        if self._address_of("logged_chars") is not None:
-            count = min(count, self._variable("logged_chars"))
-        raw = self._read(buffer, size)
+        if self.address_of("logged_chars") is not None:
+            count = min(count, self.variable("logged_chars"))
+        raw = self.read(buffer, size)
         if len(raw) < size:
             raise NoLinux("the log is not mapped here")
         start = (end - count) % size
@@ -252,10 +231,10 @@ class Linux:
         return _lines(text.partition(b"\n")[2] if size <= count < end else text)
 
     def _records(self, buffer: int, size: int) -> Iterator[str]:
-        at, end = self._variable("log_first_idx"), self._variable("log_next_idx")
+        at, end = self.variable("log_first_idx"), self.variable("log_next_idx")
         seen = 0
         while at != end:
-            head = self._read(buffer + at, _RECORD.size)
+            head = self.read(buffer + at, _RECORD.size)
             if max(at + _RECORD.size, seen) > size or len(head) < _RECORD.size:
                 raise NoLinux(f"the log is damaged at its byte {at:#x}")
             nanoseconds, length, text_length, _ = _RECORD.unpack(head)
@@ -264,7 +243,7 @@ class Linux:
                 seen, at = seen + size - at, 0
                 continue
             stamp = f"[{nanoseconds // 10**9:5}.{nanoseconds // 1000 % 10**6:06}] "
-            for line in _lines(self._read(buffer + at + _RECORD.size, min(text_length, length))):
+            for line in _lines(self.read(buffer + at + _RECORD.size, min(text_length, length))):
                 yield stamp + line
             seen, at = seen + length, at + length
 
@@ -294,4 +273,4 @@ def linux_of(look: Look, symbols: Symbols, guest: int) -> Linux:
     )
 
 
-__all__ = ["Linux", "NoLinux", "Task", "linux_of"]
+__all__ = ["Linux", "Task", "linux_of"]

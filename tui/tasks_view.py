@@ -5,7 +5,8 @@ Read next: replay/linux_tasks.py.
 
 from __future__ import annotations
 
-from replay.linux_tasks import NoLinux, linux_of
+from replay.linux_memory import NoLinux
+from replay.linux_tasks import linux_of
 from replay.look import Look
 from replay.symbols import Symbols
 from tui.values import TaskRow

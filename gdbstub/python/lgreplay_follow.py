@@ -2,18 +2,25 @@
 
 A thread listens where the screen is attached (`lgreplay gdb --tui-socket`). When the screen wants to be elsewhere, gdb
 asks for the arrival, as soon as it is at its prompt, and shows the new place. Without this file, or while gdb is busy,
-it comes to know with its next move. This file is read by the Python in gdb, so it imports nothing of lgreplay's.
+it comes to know with its next move. This file is read by the Python in gdb, so it imports nothing but its neighbour.
 """
 
 from __future__ import annotations
 
 import json
 import socket
+import sys
 import threading
+from pathlib import Path
 
 import gdb
 
-_QUIET = "suppress-cli-notifications"
+_HOME = str(Path(__file__).resolve().parents[2])
+sys.path.insert(0, _HOME)
+try:
+    from gdbstub.python.lgreplay_stub import arrive
+finally:
+    sys.path.remove(_HOME)
 
 
 def come() -> None:
@@ -32,16 +39,6 @@ def brought() -> str:
     """Where the screen has brought us since we asked last; behind words about how far the way there was."""
     lines = str(gdb.execute("monitor shared follow", to_string=True)).splitlines()
     return next((line for line in lines if line.startswith("tick ")), "")
-
-
-def arrive() -> None:
-    """Have gdb see that it is elsewhere."""
-    was_quiet = gdb.parameter(_QUIET)
-    gdb.execute(f"set {_QUIET} on")
-    try:
-        gdb.execute("continue", to_string=True)
-    finally:
-        gdb.execute(f"set {_QUIET} {'on' if was_quiet else 'off'}")
 
 
 def listen(connection: socket.socket) -> None:

@@ -1,52 +1,30 @@
 """Commands for gdb on an lgreplay trace: `source` this file, or let `lgreplay gdb --launch` do it.
 
-Most of them hand their words on to the stub (`monitor help` shows what it knows). Those that go somewhere must not
-leave gdb with what it knows of the old place: the stub then answers gdb's next move with a stop at the new one, so one
-`continue`, whose text nobody sees, brings gdb there, whatever thread that is in.
+Most of them hand their words on to the stub (`monitor help` shows what it knows); those that go somewhere, and how gdb
+is taken along, are in lgreplay_stub.py, whose names gdb knows in lgreplay_symbols.py.
 
-This file runs in gdb's Python, so it imports nothing else of lgreplay. docs/gdb.md describes the commands.
+This file runs in gdb's Python, so it imports nothing but its neighbours. docs/gdb.md describes the commands.
 """
 
 from __future__ import annotations
 
-import re
+import sys
 from contextlib import suppress
 from pathlib import Path
 
 import gdb
 
-_SOURCES = Path(__file__).resolve().parents[2] / "hostvm" / "guest"
+# gdb's Python has paths of its own, perhaps to another lgreplay: this is where the one is that this file belongs to.
+_HOME = str(Path(__file__).resolve().parents[2])
+sys.path.insert(0, _HOME)
+try:
+    from gdbstub.python import lgreplay_linux, lgreplay_symbols
+    from gdbstub.python.lgreplay_stub import ask, go, quoted
+finally:
+    sys.path.remove(_HOME)
+
+_SOURCES = Path(_HOME) / "hostvm" / "guest"
 _LOCATIONS = frozenset(("idt", "gdt", "real-idt", "pending", "gpte", "spte", "field"))
-_PROGRESS = re.compile(r"at tick [\d,]+ of [\d,]+$")
-_QUIET = "suppress-cli-notifications"
-
-
-def ask(words: str) -> str:
-    """What the stub says to a command."""
-    text = str(gdb.execute("monitor " + words, to_string=True))
-    # How far a long way has got comes with the rest, when it is of no use any more.
-    return "".join(line for line in text.splitlines(keepends=True) if not _PROGRESS.match(line))
-
-
-def go(words: str) -> None:
-    """Have the stub go somewhere, and gdb with it."""
-    name, _, rest = words.partition(" ")
-    said = ask(name + " --announce " + rest)
-    if not said.startswith("tick "):
-        raise gdb.GdbError(said.strip())
-    was_quiet = gdb.parameter(_QUIET)
-    gdb.execute(f"set {_QUIET} on")
-    try:
-        gdb.execute("continue", to_string=True)
-    finally:
-        gdb.execute(f"set {_QUIET} {'on' if was_quiet else 'off'}")
-    gdb.write(said)
-    gdb.execute("frame")
-
-
-def quoted(argument: str) -> str:
-    """An argument in quotes, as the stub takes them apart."""
-    return "'" + argument.replace("'", "'\"'\"'") + "'" if argument else ""
 
 
 class Told(gdb.Command):
@@ -128,55 +106,6 @@ class Checkpoint(gdb.Command):
         gdb.write(ask("checkpoint " + quoted(argument)))
 
 
-class GuestSymbols(gdb.Command):
-    """guest-symbols [N] [ramdisk]: let the kernel of Guest N be what names and source lines come from.
-
-    With `ramdisk`, the program that the Guest was given as one. The breakpoints' places are found again by name.
-    """
-
-    def __init__(self) -> None:
-        super().__init__("guest-symbols", gdb.COMMAND_FILES)
-
-    def invoke(self, argument: str, from_tty: bool) -> None:
-        """Called by gdb."""
-        words = argument.split()
-        kind = "ramdisk" if words[-1:] == ["ramdisk"] else "kernel"
-        number = words[0] if words and words[0] != "ramdisk" else "0"
-        files = dict(line.partition(": ")[::2] for line in ask("programs").splitlines())
-        file = files.get(f"{kind} of guest {number}", "")
-        if not file.startswith("/"):
-            raise gdb.GdbError(f"the trace has no {kind} of a guest {number} with symbols")
-        gdb.execute("symbol-file target:" + file)
-
-
-class ProgramSymbols:
-    """The symbols of the program that runs in the Guest, where they were given: others at its addresses are not."""
-
-    def __init__(self) -> None:
-        self._loaded = ""
-
-    def at_stop(self, _: object) -> None:
-        """Called by gdb at each stop; no more if no programs were given."""
-        try:
-            if "\nprogram " not in ask("programs"):
-                gdb.events.stop.disconnect(self.at_stop)
-                return
-            here = ask("programs here").strip()
-        except gdb.error:
-            return
-        if here != self._loaded:
-            self._forget()
-            if here:
-                gdb.execute(f"add-symbol-file target:{here}", to_string=True)
-            self._loaded = here
-
-    def _forget(self) -> None:
-        for objfile in gdb.objfiles():
-            if self._loaded and (objfile.filename or "").endswith(self._loaded):
-                with suppress(gdb.error):
-                    gdb.execute(f"remove-symbol-file {objfile.filename}", to_string=True)
-
-
 class TickFunction(gdb.Function):
     """$_tick(): where in the run we are."""
 
@@ -186,24 +115,6 @@ class TickFunction(gdb.Function):
     def invoke(self) -> object:
         """Called by gdb."""
         return gdb.parse_and_eval("$tick")
-
-
-class CurrentFunction(gdb.Function):
-    """$lx_current(): the current task of a Linux guest; its address where the kernel's types are not known."""
-
-    def __init__(self) -> None:
-        super().__init__("lx_current")
-
-    def invoke(self) -> object:
-        """Called by gdb."""
-        said = ask("lx-current")
-        if not said.startswith("0x"):
-            raise gdb.GdbError(said.strip())
-        address = said.split()[0]
-        try:
-            return gdb.parse_and_eval(f"*(struct task_struct *) {address}")
-        except gdb.error:
-            return gdb.parse_and_eval(address)
 
 
 _TOLD = (
@@ -222,8 +133,6 @@ _TOLD = (
         "info events",
         "info events [WORDS]: events of the log around us whose text contains WORDS.",
     ),
-    ("info lx-tasks", "lx-tasks", "info lx-tasks [GUEST]: the processes of a Linux guest."),
-    ("info lx-dmesg", "lx-dmesg", "info lx-dmesg [GUEST]: its messages, from its memory."),
     ("info checkpoints", "checkpoints", "Places remembered."),
     ("info catches", "catch", "Catches in force."),
     ("delete checkpoint", "delete-checkpoint", "delete checkpoint N: forget a place."),
@@ -331,9 +240,10 @@ def install() -> None:
     Branch()
     Checkpoint()
     TickFunction()
-    CurrentFunction()
-    GuestSymbols()
-    gdb.events.stop.connect(ProgramSymbols().at_stop)
+    for name, words, text in lgreplay_linux.commands():
+        Told(name, words, text)
+    lgreplay_linux.install()
+    lgreplay_symbols.install()
     for command in ("stepi", "reverse-stepi"):
         gdb.execute(_SCOPES.format(command=command), to_string=True)
     gdb.events.inferior_call.connect(called)

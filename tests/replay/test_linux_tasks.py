@@ -7,32 +7,23 @@ from collections.abc import Mapping
 
 import pytest
 
-from replay.linux_tasks import Linux, NoLinux, Task
+from replay.linux_memory import NoLinux
+from replay.linux_tasks import Linux, Task
+from tests.replay.made_up_kernel import BASE, MadeUp
 
-BASE = 0xC0100000
 INIT, FIRST, SECOND = BASE, BASE + 0x2000, BASE + 0x4000
 STACKS = BASE + 0x8000
 LOG = BASE + 0x10000
 VARIABLES = BASE + 0x18000
 
 
-class Memory:
+class Memory(MadeUp):
     """Memory and symbols of a kernel; `tasks`, `pid` and `name` say where a task has its fields."""
 
     def __init__(self, tasks: int = 0x114, pid: int = 0x134, name: int = 0x1E8) -> None:
-        self.raw = bytearray(0x20000)
-        self.symbols: dict[str, int] = {"init_task": INIT}
+        super().__init__()
+        self.symbols["init_task"] = INIT
         self.tasks, self.pid, self.name = tasks, pid, name
-
-    def read(self, address: int, count: int) -> bytes:
-        at = address - BASE
-        return bytes(self.raw[at : at + count]) if 0 <= at < len(self.raw) else b""
-
-    def put(self, address: int, data: bytes) -> None:
-        self.raw[address - BASE : address - BASE + len(data)] = data
-
-    def words(self, address: int, *values: int) -> None:
-        self.put(address, struct.pack(f"<{len(values)}I", *values))
 
     def variable(self, name: str, value: int) -> None:
         self.symbols[name] = VARIABLES + 8 * len(self.symbols)
