@@ -17,9 +17,10 @@ from replay.events import Event, Kind
 from replay.inputs import Input, choices_from, inputs_of
 from replay.look import Look
 from replay.outcomes import Outcome, Reception, Verdict
-from replay.run_notes import Notes
+from replay.run_notes import VERDICTS, Notes
 from replay.stops import Instructions, PredicateTrue
-from replay.sweep import VERDICTS, NoFailure, Sweep
+from replay.sweep import Sweep
+from replay.sweep_plan import NoFailure
 from replay.sweep_world import Background, Course, PlacedWorld
 
 _NEVER = Outcome(Tick(0), 0, Reception.UNSET, Verdict.PASSED)

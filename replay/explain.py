@@ -28,7 +28,7 @@ from replay.outcomes import Verdict
 from replay.places import Place
 from replay.predicate import NAMES
 from replay.stops import Actor, Breakpoint
-from replay.sweep import BadSweep
+from replay.sweep_plan import BadSweep
 
 _NUMBER = re.compile(r"\b(?:0x([0-9a-f]+)|([0-9a-f]{8}))\b")
 _STATES = ("irq_enabled", "irq_pending", "pending", "blocked")

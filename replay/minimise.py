@@ -31,8 +31,9 @@ from hostvm.units import Tick
 from replay.attempts import Attempt, Attempts, Step
 from replay.inputs import choices_from
 from replay.log import TraceReader
-from replay.stops import InstructionMet, Instructions
-from replay.sweep import BadSweep, Plan, Sweep
+from replay.sweep import Sweep
+from replay.sweep_places import instructions_met
+from replay.sweep_plan import BadSweep, Plan
 from replay.sweep_world import Background
 
 BACKGROUNDS = (Background.SILENT, Background.PUNCTUAL)
@@ -220,13 +221,9 @@ class _QuietSweep(Sweep):
         last = self.end_tick - 1
         visits: list[Tick] = []
         if wanted.eip is not None:
-            scan = self.scan(
-                [(0, Instructions(lambda _: True, (wanted.eip, wanted.eip)))], backwards=True
+            visits = instructions_met(
+                self, (wanted.eip, wanted.eip), lambda _: True, self.tick, last
             )
-            self.run_scan(scan, Tick(last))
-            self._quiet()
-            self._restore_somewhere()
-            visits = [tick for tick, reason in scan.hits if isinstance(reason, InstructionMet)]
         places = _spread(visits, VISITS)
         if self.plan.background is Background.PUNCTUAL:
             places += _spread(range(self.first_tick, last), ELSEWHERE)

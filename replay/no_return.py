@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from hostvm.units import Tick
 from replay.events import Event
 from replay.outcomes import Outcome
-from replay.sweep import BadSweep, Sweep
+from replay.sweep import Sweep
+from replay.sweep_plan import BadSweep
 
 
 @dataclass(frozen=True, slots=True)

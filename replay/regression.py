@@ -41,7 +41,6 @@ from replay.scan import Scan
 from replay.script import BadTest, Script, Stimulus, Way, script_of
 from replay.scripted_world import ScriptedWorld
 from replay.stops import Breakpoint, BreakpointHit, Predicate, Stop
-from replay.sweep import VERDICTS
 from replay.symbols import Symbols
 from replay.trace_header import TraceEnd, TraceEndReason, pack_header
 
@@ -220,7 +219,7 @@ class Player:
         if wrong is None and not self._is_done:
             goal = self._here.tick + self._script.left + self._oracle.ticks
             wrong = self._run(Tick(goal), None)
-        verdict, text = wrong or self._judged()
+        verdict, text = wrong or self._notes.judged(self._here.tick, stuck=self._here.finished)
         machine = self._here
         reason = TraceEndReason.FINISHED if machine.finished else TraceEndReason.LIMIT
         outcome = Outcome(
@@ -320,20 +319,6 @@ class Player:
         machine = self._here
         while machine.tick < until and not self._is_done and self._world.played == played:
             machine.run(until)
-
-    # ---- judging --------------------------------------------------------------------------------
-
-    def _judged(self) -> tuple[Verdict, str]:
-        notes = self._notes
-        notes.overdue(self._here.tick)
-        if notes.wrong is not None:
-            return notes.wrong[:2]
-        if notes.ended is not None:
-            verdict, text = VERDICTS[notes.ended.reason], notes.ended.text
-            return verdict, text if verdict.failed else notes.ended.reason.name.lower()
-        if self._here.finished:
-            return Verdict.STUCK, "nothing can wake it"
-        return Verdict.PASSED, ""
 
     def _moment(self, tick: Tick) -> Tick:
         return tick if self._notes.ended is None else self._notes.ended.tick

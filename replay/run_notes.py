@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from hostvm.observations import (
     ConsoleOutput,
+    EndReason,
     GuestEnded,
     Hypercall,
     IrqDelivered,
@@ -25,6 +26,12 @@ from hostvm.units import Tick
 from replay.outcomes import Verdict
 
 _TAIL = 4096
+VERDICTS = {
+    EndReason.KILLED: Verdict.KILLED,
+    EndReason.CRASHED: Verdict.CRASHED,
+    EndReason.POWEROFF: Verdict.ENDED,
+    EndReason.RESTART: Verdict.ENDED,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +108,24 @@ class Notes:
         for irq, raised in self._waiting.items():
             self._check_wait(irq, raised, now)
 
+    def judged(
+        self, now: Tick, *, stuck: bool, said: Callable[[], str | None] = lambda: None
+    ) -> tuple[Verdict, str]:
+        """The verdict on a run that ends here, and the words for it.
+
+        `stuck`: nothing can happen any more. `said` is asked where there is nothing else to say.
+        """
+        self.overdue(now)
+        if self.wrong is not None:
+            return self.wrong[:2]
+        if self.ended is not None:
+            verdict, text = VERDICTS[self.ended.reason], self.ended.text
+            return verdict, text if verdict.failed else self.ended.reason.name.lower()
+        met = said()
+        if met is not None:
+            return Verdict.MET, met
+        return (Verdict.STUCK, "nothing can wake it") if stuck else (Verdict.PASSED, "")
+
     def _called(self, event: Hypercall) -> None:
         allowed = self.watch.calls.get(event.number)
         if allowed is None:
@@ -118,4 +143,4 @@ class Notes:
             self.wrong = self.wrong or (Verdict.PANIC, line.partition("\n")[0], output.tick)
 
 
-__all__ = ["Allowed", "Notes", "Watch"]
+__all__ = ["VERDICTS", "Allowed", "Notes", "Watch"]

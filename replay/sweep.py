@@ -9,108 +9,38 @@ once; with `force` everywhere: its line goes up there, and whoever has to take i
 (ii) *The same again.* The run at a place depends on the trace, the plan and the tick alone: not on who makes it, nor on
 what was run before. So the work can be divided, taken up again (sweep_crew.py), and each run be had as a trace.
 
-Read next: sweep_crew.py.
+Read next: sweep_plan.py, sweep_places.py; sweep_crew.py.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, TypeAlias
 
-from hostvm.interrupts_and_traps import LGUEST_IRQS, interrupts_on
+from hostvm.interrupts_and_traps import LGUEST_IRQS
 from hostvm.machine import Machine
-from hostvm.observations import EndReason, IrqRaised
 from hostvm.units import Tick
 from replay.branch import Branch, since
-from replay.errors import ReplayError
 from replay.ethernet import ports_of
-from replay.events import Kind
 from replay.instructions import LONGEST, text_of
 from replay.log import TraceReader
-from replay.look import GuestSpace, Look, World
-from replay.outcomes import Oracle, Outcome, Reception, Verdict
-from replay.predicate import NAMES, BadPredicate
+from replay.look import GuestSpace, Look
+from replay.outcomes import Outcome, Reception, Verdict
+from replay.predicate import BadPredicate
 from replay.run_notes import Allowed, Notes, Watch
 from replay.snapshots import Snapshot
-from replay.stops import EventStop, InstructionMet, Instructions, Predicate
-from replay.sweep_world import FREE, Background, Course, Placed, PlacedWorld, place
-from replay.symbols import Symbols
+from replay.stops import Predicate
+from replay.sweep_places import reception
+from replay.sweep_plan import BadSweep, Plan
+from replay.sweep_world import FREE, Course, Placed, PlacedWorld, place
 from replay.timeline import Timeline
 
 # The user's own: a class for the end of a run, or None if there is nothing to say of it.
 Judge: TypeAlias = Callable[[Look], str | None]
-MOST_PLACES = 1_000_000
 _NEAR = 4096
-VERDICTS = {
-    EndReason.KILLED: Verdict.KILLED,
-    EndReason.CRASHED: Verdict.CRASHED,
-    EndReason.POWEROFF: Verdict.ENDED,
-    EndReason.RESTART: Verdict.ENDED,
-}
-
-
-class BadSweep(ReplayError):
-    """A sweep that cannot be: no such place, symbol, interrupt or expression."""
-
-
-class NoFailure(BadSweep):
-    """A trace that ends well, as far as the oracle can tell."""
-
-    def __str__(self) -> str:
-        return "the trace does not fail: nothing to look for"
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What is placed at each place, and how the runs go on.
-
-    `irqs` come all at once; with `pairs`, the first comes at the place and the last of them each of 1 to `pairs` ticks
-    later, in a run of its own. `move`: tick of a hardware interrupt of the history that comes at the place instead.
-    """
-
-    irqs: tuple[int, ...] = (0,)
-    guest: int = 0
-    seed: int = 0
-    force: bool = False
-    oracle: Oracle = field(default_factory=Oracle)
-    background: Background = Background.SEEDED
-    pairs: int = 0
-    move: Tick | None = None
-
-    @property
-    def gaps(self) -> Sequence[int]:
-        """How many ticks after the first interrupt the second one comes; 0: there is none."""
-        return range(1, self.pairs + 1) if self.pairs else (0,)
-
-    def to_json(self) -> dict[str, Any]:
-        """As JSON has it."""
-        return {
-            "irqs": list(self.irqs),
-            "guest": self.guest,
-            "seed": self.seed,
-            "force": self.force,
-            "oracle": self.oracle.to_json(),
-            "background": self.background.value,
-            "pairs": self.pairs,
-            "move": self.move,
-        }
-
-    @classmethod
-    def from_json(cls, found: Mapping[str, Any]) -> Plan:
-        """The plan that `to_json` wrote."""
-        return cls(
-            tuple(int(irq) for irq in found["irqs"]),
-            int(found["guest"]),
-            int(found["seed"]),
-            bool(found["force"]),
-            Oracle.from_json(found["oracle"]),
-            Background(found["background"]),
-            int(found["pairs"]),
-            None if found["move"] is None else Tick(int(found["move"])),
-        )
 
 
 class Sweep(Timeline):
@@ -253,25 +183,8 @@ class Sweep(Timeline):
     def _reception(self) -> Reception:
         """What would happen to the interrupts here: the worst of it."""
         irqs = self.plan.irqs[:1] if self.plan.pairs else self.plan.irqs
-        return max(map(self._reception_of, irqs), key=list(Reception).index)
-
-    def _reception_of(self, irq: int) -> Reception:
-        machine, plan = self.machine, self.plan
-        its = machine.guests[plan.guest].lguest
-        placed = place(machine, plan.guest, irq)
-        if placed is None:
-            return Reception.UNSET
-        if (
-            machine.current_guest.number != plan.guest
-            or not machine.cpu.cpl
-            or not machine.cpu.interruptible(placed.vector)
-        ):
-            return Reception.DEAF
-        blocked = NAMES["blocked"](self.look) >> irq & 1
-        gate = its.idt[32 + irq][1] & 0x8000
-        if blocked or not gate or not interrupts_on(its):
-            return Reception.HELD
-        return Reception.HELD if NAMES["in_noirq"](self.look) else Reception.DELIVERED
+        found = (reception(self.look, self.plan.guest, irq) for irq in irqs)
+        return max(found, key=list(Reception).index)
 
     # ---- one run --------------------------------------------------------------------------------
 
@@ -330,18 +243,10 @@ class Sweep(Timeline):
         return None
 
     def _judged(self, notes: Notes) -> tuple[Verdict, str]:
-        notes.overdue(self.machine.tick)
-        if notes.wrong is not None:
-            return notes.wrong[:2]
-        if notes.ended is not None:
-            verdict, text = VERDICTS[notes.ended.reason], notes.ended.text
-            return verdict, text if verdict.failed else notes.ended.reason.name.lower()
-        said = None if self._judge is None else self._judge(self.look)
-        if said is not None:
-            return Verdict.MET, said
-        if self.machine.finished:
-            return Verdict.STUCK, "nothing can wake it"
-        return Verdict.PASSED, ""
+        def said() -> str | None:
+            return None if self._judge is None else self._judge(self.look)
+
+        return notes.judged(self.machine.tick, stuck=self.machine.finished, said=said)
 
     def _compared(self, keep: Snapshot, outcome: Outcome) -> Outcome:
         """The outcome, given what the region would be at its end if the interrupt had not come."""
@@ -372,69 +277,10 @@ class Sweep(Timeline):
         branch.extend(outcome.end)
         return branch
 
-    # ---- places -----------------------------------------------------------------------------------
-
-    def visits(self, name: str, first: int, last: int) -> list[Tick]:
-        """Ticks from `first` to before `last` at which the Guest's kernel is in the function `name`."""
-        low, high = extent_of(self.symbols, name, self.plan.guest)
-        guest = self.plan.guest
-
-        def wants(look: Look) -> bool:
-            return look.world is World.KERNEL and look.guest.number == guest
-
-        self.go(first)
-        scan = self.scan([(0, Instructions(wants, (low, high)))], backwards=True)
-        self.run_scan(scan, Tick(min(last, self.end_tick)))
-        self._quiet()
-        ticks = sorted({tick for tick, reason in scan.hits if isinstance(reason, InstructionMet)})
-        self._restore_somewhere()
-        return [tick for tick in ticks if tick < last]
-
-    def _restore_somewhere(self) -> None:
-        """Behind a scan the machine may stand at its end, where nothing is known of REPs."""
-        snapshot = self.snapshots.at_or_before(self.tick)
-        assert snapshot is not None
-        self._restore(snapshot)
-
     def code_here(self) -> str:
         """The instruction at hand, disassembled."""
         eip = self.machine.cpu.eip
         return text_of(self.read(eip, LONGEST), eip)
 
-    def raised_by(self, tick: Tick) -> tuple[int, ...]:
-        """The virtual interrupts that the hardware interrupt taken at `tick` raises in the history. Raises BadSweep."""
-        if not self.store.interrupt_at(tick):
-            raise BadSweep(f"no hardware interrupt is taken at tick {tick}")
-        guest = self.plan.guest
-        behind = self.store.find_after(tick, lambda _: True, frozenset(Kind))
-        turn = next(behind, None)
-        if turn is None:
-            return ()
-        raised = (e for e in self.store.events_at(turn.tick) if isinstance(e, IrqRaised))
-        return tuple(sorted({event.irq for event in raised if event.guest == guest}))
 
-    def around(self, stop: EventStop, distance: int) -> list[Tick]:
-        """Ticks not further than `distance` from an event that `stop` wants."""
-        found: set[Tick] = set()
-        for event in self.store.find_after(Tick(-1), stop.wants, stop.kinds):
-            low = max(self.first_tick, event.tick - distance)
-            high = min(self.end_tick - 1, event.tick + distance)
-            found.update(Tick(tick) for tick in range(low, high + 1))
-            if len(found) > MOST_PLACES:
-                raise BadSweep(f"more than {MOST_PLACES:,} places")
-        return sorted(found)
-
-
-def extent_of(symbols: Symbols, name: str, guest: int) -> tuple[int, int]:
-    """First and last address of a function; up to the next symbol if nothing says how long it is. Raises BadSweep."""
-    table = symbols.kernels[guest]
-    symbol = table.by_name.get(name)
-    if symbol is None:
-        raise BadSweep(f"the kernel has no symbol {name}")
-    if symbol.size:
-        return symbol.address, symbol.address + symbol.size - 1
-    behind = min((s.address for s in table if s.address > symbol.address), default=1 << 32)
-    return symbol.address, behind - 1
-
-
-__all__ = ["MOST_PLACES", "BadSweep", "Judge", "NoFailure", "Plan", "Sweep", "extent_of"]
+__all__ = ["Judge", "Sweep"]

@@ -36,7 +36,8 @@ from replay.errors import ReplayError
 from replay.log import TraceReader
 from replay.outcomes import Outcome
 from replay.rows import Rows
-from replay.sweep import BadSweep, Plan, Sweep
+from replay.sweep import Sweep
+from replay.sweep_plan import BadSweep, Plan
 
 Unit: TypeAlias = tuple[Tick, ...]
 # Of one place: what comes of it, or of each pair that begins there.

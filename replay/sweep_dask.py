@@ -24,8 +24,9 @@ from hostvm.units import Tick
 from replay.errors import ReplayError
 from replay.log import TraceReader
 from replay.outcomes import Outcome
-from replay.sweep import BadSweep, Plan, Sweep
+from replay.sweep import Sweep
 from replay.sweep_crew import Journal, Results, Unit, results_of, taken_up, unit_results
+from replay.sweep_plan import BadSweep, Plan
 
 CONNECT_SECONDS = 10
 # Dask gives a task up that so many workers have died with; a killed worker is no reason to lose one.

@@ -19,7 +19,7 @@ from replay.errors import one_line
 from replay.instructions import text_of
 from replay.outcomes import Class, Outcome, Verdict, classes
 from replay.page import page, table, text
-from replay.sweep import Plan
+from replay.sweep_plan import Plan
 from replay.symbols import Symbols
 
 _SIGNS = {Verdict.PASSED: ".", Verdict.ENDED: "o", Verdict.SKIPPED: "-"}

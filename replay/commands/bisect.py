@@ -28,7 +28,7 @@ def bisect(
     """
     from replay.commands.bisecting import show_no_return
     from replay.quantities import parse_window
-    from replay.sweep import Plan
+    from replay.sweep_plan import Plan
 
     try:
         where = None if window is None else parse_window(window)

@@ -15,7 +15,8 @@ from replay.log import TraceReader
 from replay.look import World
 from replay.no_return import NoReturn, find_no_return
 from replay.outcomes import Outcome, classes
-from replay.sweep import Plan, Sweep
+from replay.sweep import Sweep
+from replay.sweep_plan import Plan
 
 
 def show_no_return(trace: str, plan: Plan, runs: int, window: tuple[int, int] | None) -> None:

@@ -25,7 +25,7 @@ def explain(*, trace: str, as_json: bool, runs: int, guest: int, seed: int, orac
     What cannot be found out from the trace is not said. Takes some seconds: many runs go on from many ticks.
     """
     from replay.commands.explaining import show_explanation
-    from replay.sweep import Plan
+    from replay.sweep_plan import Plan
 
     plan = Plan(guest=guest, seed=seed, oracle=oracle)
     show_explanation(trace, plan, runs, as_json=as_json)

@@ -21,7 +21,7 @@ from replay.no_return import NoReturn
 from replay.origin import Link
 from replay.outcomes import Outcome, Verdict, classes
 from replay.stops import Actor
-from replay.sweep import NoFailure, Plan
+from replay.sweep_plan import NoFailure, Plan
 
 _WIDTH = 100
 _IF = 0x200

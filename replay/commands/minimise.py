@@ -25,7 +25,7 @@ def minimise(
     The result is a trace of its own. After ^C it is the best that was found so far.
     """
     from replay.commands.minimising import run_minimise
-    from replay.sweep import Plan
+    from replay.sweep_plan import Plan
 
     run_minimise(trace, Plan(guest=guest, seed=seed, oracle=oracle), output, journal)
 

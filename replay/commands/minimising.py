@@ -19,7 +19,7 @@ from replay.instructions import LONGEST, text_of
 from replay.log import TraceReader
 from replay.minimise import Minimal, Minimiser, key
 from replay.rows import Rows
-from replay.sweep import Plan
+from replay.sweep_plan import Plan
 from replay.sweep_world import Background
 
 _BESIDES = {

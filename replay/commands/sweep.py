@@ -98,7 +98,7 @@ def sweep(
 
     from replay.commands.sweeping import Handling, Wanted, run_sweep
     from replay.quantities import parse_region, parse_window
-    from replay.sweep import Plan
+    from replay.sweep_plan import Plan
     from replay.sweep_world import Background
 
     try:

@@ -16,8 +16,10 @@ from replay.errors import one_line
 from replay.log import TraceReader
 from replay.outcomes import Outcome, classes
 from replay.stops import EventStop, Happening
-from replay.sweep import MOST_PLACES, BadSweep, Plan, Sweep
+from replay.sweep import Sweep
 from replay.sweep_crew import Journal, sweep
+from replay.sweep_places import MOST_PLACES, around, raised_by, visits
+from replay.sweep_plan import BadSweep, Plan
 from replay.sweep_report import Report
 from replay.where import BadPlace, tick_of
 
@@ -44,9 +46,9 @@ class Wanted:
         low, high = self._window(made)
         found: list[Sequence[int]] = []
         if self.symbol is not None:
-            found.append(made.visits(self.symbol, low, high))
+            found.append(visits(made, self.symbol, made.plan.guest, low, high))
         if self.events is not None:
-            found.append(made.around(event_stop(self.events, made.plan.guest), self.around))
+            found.append(around(made, event_stop(self.events, made.plan.guest), self.around))
         if found:
             common = set(found[0]).intersection(*found[1:])
             places: Sequence[int] = sorted(tick for tick in common if low <= tick < high)
@@ -120,7 +122,7 @@ def plan_of_move(made: Sweep, where: str) -> Plan:
         tick = tick_of(made, where)
     except BadPlace as error:
         raise BadSweep(str(error)) from error
-    irqs = made.raised_by(tick)
+    irqs = raised_by(made, made.plan.guest, tick)
     if not irqs:
         raise BadSweep(f"the interrupt at tick {tick} raises no irq: it is the Host's own")
     return replace(made.plan, move=tick, irqs=irqs)

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from hostvm.units import Tick
 from replay.outcomes import Oracle, Verdict
-from replay.sweep import Plan
 from replay.sweep_crew import sweep
+from replay.sweep_plan import Plan
 from tests.bench.figures import Aim, Figure, Measured, summary
 
 TRACE = Path(__file__).parents[2] / "traces" / "iret-race" / "passing.lgt"

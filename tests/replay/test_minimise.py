@@ -20,7 +20,7 @@ from replay.log import TraceReader
 from replay.minimise import Minimiser
 from replay.outcomes import Oracle, Verdict
 from replay.session import Session
-from replay.sweep import BadSweep, Plan
+from replay.sweep_plan import BadSweep, Plan
 from replay.sweep_world import Background
 from tests.patience import PATIENCE, wait_until
 

@@ -12,7 +12,8 @@ from replay.events import HostInterrupt
 from replay.log import TraceReader
 from replay.no_return import find_no_return
 from replay.outcomes import Oracle, Verdict
-from replay.sweep import BadSweep, Plan, Sweep
+from replay.sweep import Sweep
+from replay.sweep_plan import BadSweep, Plan
 
 RACE = Path(__file__).parents[2] / "traces" / "iret-race"
 STRUCK = Tick(1_357_114)

@@ -13,13 +13,15 @@ import pytest
 
 from hostvm.observations import IrqDelivered
 from hostvm.units import Tick
+from replay import sweep_places
 from replay.log import TraceReader
 from replay.outcomes import Oracle, Outcome, Reception, Verdict, classes
 from replay.rows import BadJournal
 from replay.session import Session
 from replay.stops import EventStop, Happening
-from replay.sweep import BadSweep, Plan, Sweep
+from replay.sweep import Sweep
 from replay.sweep_crew import Crew, Journal, sweep, units_of
+from replay.sweep_plan import BadSweep, Plan
 from replay.sweep_report import Report, squeezed
 
 TRACES = Path(__file__).parents[2] / "traces"
@@ -46,7 +48,7 @@ def made() -> Iterator[Made]:
 
 @pytest.fixture(scope="module")
 def visits(made: Made) -> list[Tick]:
-    return made(SHORT).visits("lguest_iret", 295_000, 340_000)
+    return sweep_places.visits(made(SHORT), "lguest_iret", 0, 295_000, 340_000)
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +68,7 @@ def test_the_race_is_found_in_a_recording_in_which_nothing_went_wrong(
 
 def test_the_kernel_with_a_window_comes_out_clean(made: Made) -> None:
     twin = made(replace(KILLING, force=True), FIXED)
-    found = list(twin.outcomes(twin.visits("lguest_iret", 295_000, 310_000)))
+    found = list(twin.outcomes(sweep_places.visits(twin, "lguest_iret", 0, 295_000, 310_000)))
     assert sum(outcome.reception is Reception.HELD for outcome in found) > 5
     assert not [outcome for outcome in found if outcome.verdict.failed]
 
@@ -240,7 +242,7 @@ def test_a_worker_says_what_is_wrong(tmp_path: Path) -> None:
 
 def test_places_around_events_are_the_ticks_near_them(made: Made) -> None:
     its = made(SHORT)
-    near = its.around(EventStop(Happening.DELIVERED, 0), 2)
+    near = sweep_places.around(its, EventStop(Happening.DELIVERED, 0), 2)
     with TraceReader(PASSING) as reader:
         raised = [
             event.tick

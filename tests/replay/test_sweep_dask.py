@@ -14,9 +14,9 @@ from hostvm.units import Tick
 from replay import cli
 from replay.exit_codes import ExitCode
 from replay.outcomes import Oracle, Outcome
-from replay.sweep import BadSweep, Plan
 from replay.sweep_crew import sweep
 from replay.sweep_dask import sweep_on
+from replay.sweep_plan import BadSweep, Plan
 
 distributed = pytest.importorskip("distributed", reason="no Dask here: pip install lgreplay[dask]")
 

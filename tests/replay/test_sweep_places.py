@@ -15,8 +15,9 @@ from replay.events import HostInterrupt
 from replay.exit_codes import ExitCode
 from replay.log import TraceReader
 from replay.outcomes import Oracle, Reception, Verdict
-from replay.sweep import BadSweep, Plan, Sweep
+from replay.sweep import Sweep
 from replay.sweep_crew import sweep
+from replay.sweep_plan import BadSweep, Plan
 from replay.sweep_world import Background
 
 TRACES = Path(__file__).parents[2] / "traces"
