@@ -38,7 +38,7 @@ from dataclasses import dataclass
 from enum import Enum
 from importlib import import_module
 from importlib.metadata import version
-from typing import Any
+from typing import Any, NamedTuple
 
 from unicorn import unicorn_const as uc_const
 from unicorn import x86_const
@@ -106,6 +106,8 @@ _PF, _DB = int(Vector.PF), int(Vector.DB)
 _RDPMC, _ICEBP, _SYSCALL_OPCODE = b"\x0f\x33", b"\xf1", 0x05
 _PATIENCE = 8
 _SINGLE_STEP = 1 << 14
+# Fields of the processor state as numbers of 64-bit words.
+_EIP, _CR0, _CR2 = Env.eip.offset // 8, Env.cr.offset // 8, Env.cr.offset // 8 + 2
 _LONG_RUN = 1 << 20
 
 # The binding carries no types: it is Any here, and nothing of it leaves this module.
@@ -131,8 +133,7 @@ class ExitKind(Enum):
     PROBE = "a probe asked to stop"
 
 
-@dataclass(frozen=True, slots=True)
-class Exit:
+class Exit(NamedTuple):
     """Steps executed (each counted once, a hlt included) and the reason for the return."""
 
     steps: int
@@ -202,6 +203,9 @@ class Cpu:
         self.env = Env.from_address(self._layout.env)
         check_registers(self.env, self._write_register)
         self._trial.check_exceptions(self.env, uc_const.UC_HOOK_INTR)
+        # The same words, but each costs a tenth of what it does as a field.
+        words = (_u64 * (ENV_BYTES // 8)).from_address(self._layout.env)
+        self._words = memoryview(words).cast("B").cast("Q")
         self._counter = _u64.from_address(self._layout.counter)
         self._budget = _u64.from_address(self._layout.budget)
         self._flags = ctypes.c_uint64()
@@ -210,6 +214,7 @@ class Cpu:
         self._hooked: dict[int, int] = {}
         size = memory.size >> PAGE_SHIFT
         self._code_pages = self._blocks.code_pages if self._blocks else (ctypes.c_uint8 * size)()
+        self._has_code = memoryview(self._code_pages).cast("B")
         self._exits: tuple[int, ...] = ()
         self._why = _Why.NOTHING
         self._failure: BaseException | None = None
@@ -219,6 +224,7 @@ class Cpu:
         self._counted_out = self._stale = self._halted = False
         self._gap_callback = CODE(self._on_gap)
         self._probes = NO_PROBES
+        self._watched = False
         self._probe_hooks: list[int] = []
         self._probe_callbacks = (
             CODE(self._on_code_probe),
@@ -348,7 +354,7 @@ class Cpu:
     def _choose_counting(self, budget: int) -> None:
         if self._blocks is None:
             return
-        watched = bool(self._probes) or self.memory.listener is not None
+        watched = self._watched or self.memory.listener is not None
         if self._blocks.on:
             if watched:
                 self._count_by_instructions()
@@ -361,6 +367,7 @@ class Cpu:
     def set_probes(self, probes: Probes) -> None:
         """Replace all probes. New ranges cost all translations; new listeners for the same ranges cost nothing."""
         old, self._probes = self._probes, probes
+        self._watched = bool(probes)
         if (old.code, old.reads, old.writes) == (probes.code, probes.reads, probes.writes):
             return
         env = self.env
@@ -448,7 +455,12 @@ class Cpu:
     @property
     def eip(self) -> int:
         """Instruction pointer."""
-        return int(self.env.eip & 0xFFFFFFFF)
+        return self._words[_EIP] & 0xFFFFFFFF
+
+    @property
+    def cr2(self) -> int:
+        """Linear address of the last page fault."""
+        return self._words[_CR2] & 0xFFFFFFFF
 
     @property
     def cpl(self) -> int:
@@ -485,15 +497,15 @@ class Cpu:
 
     def set_task_switched(self, on: bool) -> None:
         """Set or clear CR0.TS: whether the next use of the FPU traps."""
-        env = self.env
-        if bool(env.cr[0] & _TS) != on:
-            env.cr[0] ^= _TS
-            env.hflags ^= _HF_TS
+        words = self._words
+        if bool(words[_CR0] & _TS) != on:
+            words[_CR0] ^= _TS
+            self.env.hflags ^= _HF_TS
 
     def call_host(self, eip: int, eax: int, ebx: int) -> None:
         """Go on at `eip` with two registers set: how the Host's turn ends."""
-        env = self.env
-        env.eip, env.regs[EAX], env.regs[EBX] = eip, eax, ebx
+        words = self._words
+        words[_EIP], words[EAX], words[EBX] = eip, eax, ebx
 
     # ---- asynchronous delivery ----------------------------------------------------------------
 
@@ -521,9 +533,14 @@ class Cpu:
 
     def _run(self, budget: int) -> Exit:
         idle = 0
+        blocks, written = self._blocks, self.memory.written
         while self._done < budget:
-            self._forget_changed_code()
-            steps = self._slice(budget - self._done)
+            if written:
+                self._forget_changed_code()
+            if blocks is not None and blocks.on:
+                steps = self._slice_by_blocks(blocks, budget - self._done)
+            else:
+                steps = self._slice(budget - self._done)
             if self._halted:
                 self._halted = False
                 return Exit(self._done, ExitKind.HALT)
@@ -541,8 +558,6 @@ class Cpu:
 
     def _slice(self, budget: int) -> int:
         """One call of the engine; returns the steps that it made and adds them to `_done`."""
-        if self._blocks is not None and self._blocks.on:
-            return self._slice_by_blocks(self._blocks, budget)
         env = self.env
         self._saved = (env.cr[2], env.error_code)
         status = _EMU_START(self._handle, env.eip & 0xFFFFFFFF, 0, 0, budget)
@@ -611,12 +626,13 @@ class Cpu:
 
     def _forget_changed_code(self) -> None:
         """Drop translations when Python wrote to a page that holds translated code."""
-        written = self.memory.written
-        if written:
-            code, first = self._code_pages, self.memory.base >> PAGE_SHIFT
-            if any(code[page - first] for page in written):
+        written, has_code = self.memory.written, self._has_code
+        first = self.memory.base >> PAGE_SHIFT
+        for page in written:
+            if has_code[page - first]:
                 self._flush_code()
-            written.clear()
+                break
+        written.clear()
 
     # ---- fetch faults at the end of a page ----------------------------------------------------
 

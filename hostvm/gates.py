@@ -13,6 +13,7 @@ Source: lguest, drivers/lguest/interrupts_and_traps.c; Intel SDM 3A 6.11. Read n
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cache
 from typing import TYPE_CHECKING
 
 from hostvm.errors import GuestKilled
@@ -61,25 +62,21 @@ def _is_kept_apart(guest: Lguest, vector: int) -> bool:
 
 def copy_traps(guest: Lguest, memory: PhysicalMemory, idt: int, handlers: Sequence[int]) -> None:
     """Bring the Guest's gates into the CPU's table at host-physical `idt`, where they may go direct."""
+    there = memory.words(idt, 2 * len(handlers))
     for vector, gate in _gates_for_cpu(guest, handlers):
-        _write_gate(memory, idt, vector, gate)
+        # A kernel sets its gates one by one, with a visit to the Host for each: mostly a single one is new.
+        if there[2 * vector] != gate[0] or there[2 * vector + 1] != gate[1]:
+            memory.write_u32(idt + vector * 8, gate[0])
+            memory.write_u32(idt + vector * 8 + 4, gate[1])
 
 
 def _gates_for_cpu(guest: Lguest, handlers: Sequence[int]) -> Iterator[tuple[int, Descriptor]]:
-    syscalls = {NORMAL_SYSCALL_VECTOR, guest.syscall_vector} - set(range(FIRST_EXTERNAL_VECTOR))
-    for vector in (*range(FIRST_EXTERNAL_VECTOR), *sorted(syscalls)):
-        if not direct_trap(guest, vector):
-            continue
+    keeps_dpl = guest.abi.default_gate_keeps_dpl
+    for vector in _direct_vectors(guest.abi.never_direct, guest.syscall_vector):
         gate = guest.idt[vector]
         if gate_type(gate[1]) != _TRAP_GATE:
-            kept = gate if guest.abi.default_gate_keeps_dpl else None
-            gate = default_idt_entry(vector, handlers[vector], kept)
+            gate = default_idt_entry(vector, handlers[vector], gate if keeps_dpl else None)
         yield vector, gate
-
-
-def _write_gate(memory: PhysicalMemory, idt: int, vector: int, gate: Descriptor) -> None:
-    memory.write_u32(idt + vector * 8, gate[0])
-    memory.write_u32(idt + vector * 8 + 4, gate[1])
 
 
 def could_be_syscall(guest: Lguest, vector: int) -> bool:
@@ -98,9 +95,14 @@ def check_syscall_vector(guest: Lguest) -> bool:
 
 def direct_trap(guest: Lguest, vector: int) -> bool:
     """Whether `vector` may go straight into the Guest, if the gate allows."""
-    if vector >= FIRST_EXTERNAL_VECTOR and not could_be_syscall(guest, vector):
-        return False
-    return vector not in guest.abi.never_direct
+    return vector in _direct_vectors(guest.abi.never_direct, guest.syscall_vector)
+
+
+@cache
+def _direct_vectors(never: frozenset[int], syscall_vector: int) -> tuple[int, ...]:
+    """Traps and system calls, but for those that no generation's Guest, or none of this one, may have."""
+    vectors = {*range(FIRST_EXTERNAL_VECTOR), NORMAL_SYSCALL_VECTOR, syscall_vector}
+    return tuple(sorted(vectors - never))
 
 
 __all__ = [

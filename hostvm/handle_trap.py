@@ -45,8 +45,8 @@ _PF, _GP, _NM, _UD = int(Vector.PF), int(Vector.GP), int(Vector.NM), int(Vector.
 _WHERE_THEY_ARE = (int(Vector.DB), int(Vector.BP))
 
 
-def handle_trap(guest: Lguest, cr2: int) -> None:
-    """Deal with `trapnum`; `cr2` is the CPU's, which counts for a page fault only.
+def handle_trap(guest: Lguest, cr2: int) -> int:
+    """Deal with `trapnum` and return it; `cr2` is the CPU's, which counts for a page fault only.
 
     A hypercall is only marked as pending. Raises GuestKilled.
     """
@@ -54,18 +54,19 @@ def handle_trap(guest: Lguest, cr2: int) -> None:
     vector = regs.trapnum
     if vector == LGUEST_TRAP_ENTRY:
         guest.hcall = True
-        return
+        return vector
     if FIRST_EXTERNAL_VECTOR <= vector < VECTORS and not _is_syscall(guest, vector):
-        return
+        return vector
     if vector == _GP:
         report_at_hook(guest)
     if _repaired(guest, vector, cr2):
-        return
+        return vector
     if vector not in _WHERE_THEY_ARE:
         report_at_hook(guest)
     if not deliver_trap(guest, vector):
         detail = guest.cr2 if vector == _PF else regs.errcode
         raise GuestKilled(f"unhandled trap {signed(vector)} at {regs.eip:#x} ({detail:#x})")
+    return vector
 
 
 def _is_syscall(guest: Lguest, vector: int) -> bool:

@@ -16,7 +16,7 @@ Source: lguest, drivers/lguest/hypercalls.c and x86/core.c. Read next: abi.py fo
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from operator import attrgetter, itemgetter
+from operator import itemgetter
 from struct import Struct
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -57,7 +57,7 @@ def do_hypercalls(guest: Lguest) -> None:
         if drained and guest.ended is None:
             _do_async_hcalls(guest)
         return
-    args = guest.calls.registers(guest.regs)
+    args = guest.call_registers()
     if guest.data.address is None:
         _initialize(guest, args)
         guest.hcall = False
@@ -243,12 +243,11 @@ _HANDLERS: Mapping[Call, Handler] = {
 
 
 class CallTable:
-    """A generation's hypercalls made ready: how to read one from registers or a ring slot, and who carries it out."""
+    """A generation's hypercalls made ready: how to read one from a ring slot, and who carries it out."""
 
-    __slots__ = ("handlers", "in_order", "registers", "slot")
+    __slots__ = ("handlers", "in_order", "slot")
 
     def __init__(self, abi: Abi) -> None:
-        self.registers: Callable[[object], Args] = attrgetter(*abi.hypercall_registers)
         self.slot = Struct(f"<{len(abi.slot_order)}I")
         places = [abi.slot_order.index(arg) for arg in range(len(abi.slot_order))]
         self.in_order: Callable[[Args], Args] = itemgetter(*places)

@@ -18,7 +18,7 @@ Source: lguest, drivers/lguest/lg.h.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -59,6 +59,10 @@ class Regs(Protocol):
     eflags: int
     esp: int
     ss: int
+
+    def reader(self, names: tuple[str, ...]) -> Callable[[], tuple[int, ...]]:
+        """A function that tells what these registers hold when it is called."""
+        ...
 
 
 class HostServices(Protocol):
@@ -158,6 +162,7 @@ class Lguest:
 
     __slots__ = (
         "abi",
+        "call_registers",
         "calls",
         "changed",
         "cr2",
@@ -204,6 +209,7 @@ class Lguest:
         self.number = number
         self.abi = abi
         self.calls = CallTable(abi)
+        self.call_registers = regs.reader(abi.hypercall_registers)
         self.memory = memory
         self.tables = tables
         self.regs = regs

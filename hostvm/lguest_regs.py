@@ -9,7 +9,9 @@ The order of the words is a parameter. Source: lguest, include/linux/lguest.h an
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
+from operator import itemgetter
 
 from hostvm.memory import PhysicalMemory
 from hostvm.units import HostPhysical
@@ -35,16 +37,16 @@ class _Word:
         self.name = name
 
     def __get__(self, regs: LguestRegs, owner: type[LguestRegs]) -> int:
-        return regs.memory.read_u32(regs.addresses[self.name])
+        return regs.words[regs.places[self.name]]
 
     def __set__(self, regs: LguestRegs, value: int) -> None:
-        regs.memory.write_u32(regs.addresses[self.name], value & WORD_MASK)
+        regs.memory.write_u32(regs.start + 4 * regs.places[self.name], value & WORD_MASK)
 
 
 class LguestRegs:
     """The registers of one Guest, read from and written to its regs page at each access."""
 
-    __slots__ = ("addresses", "memory", "page")
+    __slots__ = ("memory", "page", "places", "start", "words")
 
     eax = _Word()
     ebx = _Word()
@@ -69,16 +71,25 @@ class LguestRegs:
         self, memory: PhysicalMemory, page: HostPhysical, order: tuple[str, ...] = REGS_ORDER
     ) -> None:
         assert sorted(order) == sorted(REGS_ORDER)
-        start = page + PAGE_SIZE - REGS_SIZE
         self.memory = memory
         self.page = page
-        self.addresses: Mapping[str, int] = {
-            name: start + 4 * index for index, name in enumerate(order)
-        }
+        self.start = page + PAGE_SIZE - REGS_SIZE
+        self.words = memory.words(self.start, len(order))
+        self.places: Mapping[str, int] = {name: place for place, name in enumerate(order)}
+
+    @property
+    def addresses(self) -> Mapping[str, int]:
+        """Host-physical addresses by name."""
+        return {name: self.start + 4 * place for name, place in self.places.items()}
+
+    def reader(self, names: tuple[str, ...]) -> Callable[[], tuple[int, ...]]:
+        """A function that tells what these registers hold when it is called."""
+        places = [self.places[name] for name in names]
+        return partial(itemgetter(*places), self.words)
 
     def pack(self) -> bytes:
         """The structure as it lies in memory."""
-        return self.memory.read(self.page + PAGE_SIZE - REGS_SIZE, REGS_SIZE)
+        return self.memory.read(self.start, REGS_SIZE)
 
     def initialize(self, start: int) -> None:
         """What every Guest begins with: its kernel's segments, interrupts on, and nothing in the other registers."""

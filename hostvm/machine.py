@@ -181,15 +181,16 @@ class Machine:
         """
         self.paused = False
         while self.tick < until and not self.finished and not self.paused:
-            horizon = self.world.horizon(self.tick)
-            if horizon <= self.tick:
+            tick = self.tick
+            horizon = self.world.horizon(tick)
+            if horizon <= tick:
                 self.make_edits()
                 if self._take_interrupt():
                     self.make_edits()
                     continue
                 if self.paused:
                     return
-                horizon = Tick(self.tick + 1)
+                horizon = Tick(tick + 1)
             self._stretch(min(until, horizon, self._next_digest()))
             if self.tick >= horizon:
                 self.make_edits()
@@ -212,19 +213,18 @@ class Machine:
 
     def _stretch(self, until: Tick) -> None:
         """Run to `until` or to the Host's turn; nothing comes in on the way."""
-        start = self.tick
-        self.step_tick = start
+        start = self.step_tick = self.tick
         done = self.cpu.run(until - start)
-        self.tick = Tick(start + done.steps)
-        match done.kind:
-            case ExitKind.HALT:
-                self.step_tick = Tick(self.tick - 1)
-                self._host_turn()
-            case ExitKind.PROBE:
-                self.paused = True
-            case ExitKind.SHUTDOWN:
-                self._end(self.guests[self._current], EndReason.KILLED, "CPU shutdown")
-        if self.tick % self.config.digest_interval == 0 and self.tick > start:
+        kind = done.kind
+        self.tick = end = Tick(start + done.steps)
+        if kind is ExitKind.HALT:
+            self.step_tick = Tick(end - 1)
+            self._host_turn()
+        elif kind is ExitKind.PROBE:
+            self.paused = True
+        elif kind is ExitKind.SHUTDOWN:
+            self._end(self.guests[self._current], EndReason.KILLED, "CPU shutdown")
+        if end % self.config.digest_interval == 0 and end > start:
             self._report()
 
     def _take_interrupt(self) -> bool:
@@ -259,10 +259,10 @@ class Machine:
                 self._end(guest, EndReason.KILLED, killed.reason)
 
     def _came_out(self, guest: LaunchedGuest) -> None:
-        vector = guest.regs.trapnum
+        # With an interrupt of the hardware there is nothing to be done for the Guest itself.
+        vector = handle_trap(guest.lguest, self.cpu.cr2)
         if vector in (TIMER_VECTOR, DEVICE_VECTOR):
             self._hardware_interrupt(vector)
-        handle_trap(guest.lguest, int(self.cpu.env.cr[2]) & 0xFFFFFFFF)
 
     def _prepare(self, guest: LaunchedGuest) -> bool:
         """run_guest's loop up to the point of entry; False when this Guest cannot run now."""
@@ -275,11 +275,14 @@ class Machine:
             vector = self.world.host_interrupt(self.step_tick, guest.number)
             if vector is not None:
                 self._hardware_interrupt(vector)
-            maybe_do_interrupt(lguest)
-            self._program_timer()
-            self._ask_again()
+            if lguest.irqs_pending:
+                maybe_do_interrupt(lguest)
+            if self._timers_moved:
+                self._program_timer()
+            if self._restored:
+                self._ask_again()
             if not lguest.halted:
-                return not self._preempted(guest)
+                return not (self._time_is_up and self._preempted(guest))
             if not self._idle(guest):
                 return False
 
@@ -308,8 +311,8 @@ class Machine:
 
     def _preempted(self, guest: LaunchedGuest) -> bool:
         """Whether the Host's tick takes the CPU from a Guest that could run: each is a process of its own in Linux."""
-        time_is_up, self._time_is_up = self._time_is_up, False
-        return time_is_up and self._another(guest)
+        self._time_is_up = False
+        return self._another(guest)
 
     def _another(self, guest: LaunchedGuest) -> bool:
         """Give the CPU to the next Guest that can run, in turn, if there is one."""
@@ -382,9 +385,7 @@ class Machine:
             raise killed
 
     def _program_timer(self) -> None:
-        """Set the hardware timer to the earliest deadline, when that has changed."""
-        if not self._timers_moved:
-            return
+        """A deadline has changed: set the hardware timer to the earliest."""
         self._timers_moved = False
         deadlines = [g.lguest.timer for g in self._alive() if g.lguest.timer is not None]
         earliest = min(deadlines, default=None)
@@ -394,10 +395,9 @@ class Machine:
 
     def _ask_again(self) -> None:
         """After a restore the World may be one that does not know what devices wait for."""
-        if self._restored:
-            self._restored = False
-            for guest in self._alive():
-                guest.devices.ask_again()
+        self._restored = False
+        for guest in self._alive():
+            guest.devices.ask_again()
 
     # ---- ends ---------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import struct
+import sys
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Protocol
@@ -28,6 +29,25 @@ from hostvm.x86 import PAGE_SHIFT, PAGE_SIZE, WORD_MASK
 _U32 = struct.Struct("<I")
 _ZEROES = bytes(PAGE_SIZE)
 NOTHING_SHARED: Mapping[int, HostPhysical] = MappingProxyType({})
+
+
+class Words(Protocol):
+    """A row of words of memory."""
+
+    def __getitem__(self, index: int, /) -> int:
+        """The word at `index` now."""
+        ...
+
+
+class _SwappedWords:
+    """Words of the emulated machine on a computer that has its bytes the other way round."""
+
+    def __init__(self, part: memoryview) -> None:
+        self._part = part
+
+    def __getitem__(self, index: int, /) -> int:
+        word: int = _U32.unpack_from(self._part, 4 * index)[0]
+        return word
 
 
 class PhysicalMemory:
@@ -85,6 +105,12 @@ class PhysicalMemory:
         """Little-endian word at a host-physical address."""
         word: int = _U32.unpack_from(self.view, address - self.base)[0]
         return word
+
+    def words(self, address: int, count: int) -> Words:
+        """Little-endian words from a host-physical address on, as they are when one looks at them; aligned."""
+        start = address - self.base
+        part = self.view[start : start + 4 * count]
+        return part.cast("I") if sys.byteorder == "little" else _SwappedWords(part)
 
     def write_u32(self, address: int, value: int) -> None:
         """Store a little-endian word that does not cross a page."""
@@ -249,4 +275,11 @@ class BoundedMemory:
         return GuestKilled(f"bad {what} address {address:#x}{length}")
 
 
-__all__ = ["NOTHING_SHARED", "BoundedMemory", "GuestMemory", "MemoryAccess", "PhysicalMemory"]
+__all__ = [
+    "NOTHING_SHARED",
+    "BoundedMemory",
+    "GuestMemory",
+    "MemoryAccess",
+    "PhysicalMemory",
+    "Words",
+]

@@ -101,13 +101,17 @@ _DIRECTORY_FLAGS = int(Pte.P | Pte.RW | Pte.A)
 
 @dataclass(frozen=True, slots=True)
 class SwitcherPlace:
-    """Where a Switcher is: host-physical pages, and the linear address of the first of its three pages."""
+    """Where a Switcher is: host-physical pages, and the linear address of the first of its three pages.
+
+    `host_and_stack` reads `host_cr3` together with esp1 and ss1 of the TSS: these are looked at on each entry.
+    """
 
     image: str
     base: int
     text: HostPhysical
     cpu_pages: HostPhysical
     layout: PagesLayout
+    host_and_stack: struct.Struct
 
     @property
     def lguest_pages(self) -> int:
@@ -130,9 +134,16 @@ class SwitcherPlace:
         return HostPhysical(self.cpu_pages + self.layout.guest_gdt)
 
 
-SWITCHER = SwitcherPlace("switcher.elf", SWITCHER_BASE, SWITCHER_TEXT, CPU_PAGES, PAGES)
+SWITCHER = SwitcherPlace(
+    "switcher.elf", SWITCHER_BASE, SWITCHER_TEXT, CPU_PAGES, PAGES, struct.Struct("<I40xII")
+)
 OLD_SWITCHER = SwitcherPlace(
-    "switcher-2.6.23.elf", OLD_SWITCHER_BASE, OLD_SWITCHER_TEXT, OLD_CPU_PAGES, OLD_PAGES
+    "switcher-2.6.23.elf",
+    OLD_SWITCHER_BASE,
+    OLD_SWITCHER_TEXT,
+    OLD_CPU_PAGES,
+    OLD_PAGES,
+    struct.Struct("<I48xII"),
 )
 
 
@@ -357,13 +368,17 @@ def copy_in_guest_info(
     if not ran_last:
         guest.changed = _ALL
     place = switcher.place
-    tss = place.cpu_pages + place.layout.guest_tss
-    _keep(memory, place.cpu_pages + place.layout.host_cr3, host_cr3)
+    layout = place.layout
+    host = place.cpu_pages + layout.host_cr3
+    wanted = host_cr3, guest.esp1, guest.ss1
+    if place.host_and_stack.unpack_from(memory.view, host - memory.base) != wanted:
+        tss = place.cpu_pages + layout.guest_tss
+        for address, value in zip((host, tss + _TSS_ESP1, tss + _TSS_SS1), wanted, strict=True):
+            _keep(memory, address, value)
     map_switcher(memory, guest.shadow_root, guest.switcher_page_table)
-    _keep(memory, tss + _TSS_ESP1, guest.esp1)
-    _keep(memory, tss + _TSS_SS1, guest.ss1)
-    if guest.changed:
-        _copy_changed(guest, switcher)
+    changed = guest.changed
+    if changed:
+        _copy_changed(guest, changed, switcher)
         guest.changed = 0
 
 
@@ -373,18 +388,18 @@ def _keep(memory: PhysicalMemory, address: int, value: int) -> None:
         memory.write_u32(address, value)
 
 
-def _copy_changed(guest: GuestOnCpu, switcher: Switcher) -> None:
-    if guest.changed & _IDT:
+def _copy_changed(guest: GuestOnCpu, changed: int, switcher: Switcher) -> None:
+    if changed & _IDT:
         guest.copy_traps(switcher.place.guest_idt, switcher.default_idt_entries)
-    copy_gdt = _gdt_copier(guest)
+    copy_gdt = _gdt_copier(guest, changed)
     if copy_gdt is not None:
         copy_gdt(switcher.place.guest_gdt)
 
 
-def _gdt_copier(guest: GuestOnCpu) -> Callable[[HostPhysical], None] | None:
-    if guest.changed & _GDT:
+def _gdt_copier(guest: GuestOnCpu, changed: int) -> Callable[[HostPhysical], None] | None:
+    if changed & _GDT:
         return guest.copy_gdt
-    if guest.changed & _GDT_TLS:
+    if changed & _GDT_TLS:
         return guest.copy_gdt_tls
     return None
 

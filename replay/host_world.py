@@ -106,15 +106,18 @@ class HostWorld:
         self._pace.note(tick, now)
         if self._line(now) is not None:
             return tick
-        due = earliest(self._work_due(), self._host_tick.due)
-        ns = STRETCH_NS if due is None else min(STRETCH_NS, due - now)
+        ns = STRETCH_NS
+        for due in (self._deadline, self._host_tick.due, self._device_due()):
+            if due is not None and due - now < ns:
+                ns = due - now
         return Tick(tick + max(SHORTEST_STRETCH, self._pace.ticks_in(ns)))
 
     def _work_due(self) -> int | None:
         return earliest(self._deadline, self._device_due())
 
     def _device_due(self) -> int | None:
-        return earliest(self._outstanding.next_due(), self._ethernet.next_due())
+        answer_due, frame_due = self._outstanding.next_due(), self._ethernet.next_due()
+        return answer_due if frame_due is None else earliest(answer_due, frame_due)
 
     # Interrupts.
 
@@ -122,8 +125,10 @@ class HostWorld:
         return self._line(self._clock.now())
 
     def _line(self, now: int) -> int | None:
-        timer = earliest(self._deadline, self._host_tick.due)
-        if timer is not None and timer <= now:
+        deadline, host_due = self._deadline, self._host_tick.due
+        if deadline is not None and deadline <= now:
+            return TIMER_VECTOR
+        if host_due is not None and host_due <= now:
             return TIMER_VECTOR
         if now - self._looked >= (CONSOLE_LOOK_NS if self._peer() is None else PEER_LOOK_NS):
             self._looked = now

@@ -98,9 +98,8 @@ DIFFERENCE_64 = _uint("difference64", (1 << 64) - 1)
 def _args_to_wire(value: Any) -> tuple[int, ...]:
     if len(value) > MAX_ARGS:
         raise Misfit(f"not a list of at most {MAX_ARGS} words")
-    for word in value:
-        if not 0 <= word <= 0xFFFFFFFF:
-            raise Misfit(f"{word!r:.40} is not a word")
+    if value and not 0 <= min(value) <= max(value) <= 0xFFFFFFFF:
+        raise Misfit(f"not all of {value!r:.80} are words")
     return tuple(value)
 
 

@@ -78,6 +78,7 @@ class VirtualWorld:
         self._ns_per_tick = ns_per_tick
         self._latency = latency
         self._skipped = 0
+        self._asked, self._first = (-1, -1), 0
         self._timer_due: int | None = None
         tick_draws = Draws(mix(seed & MASK_64) + 3)
         phase = tick_draws.below(SECOND_NS // host_hz) if host_hz else 0
@@ -101,10 +102,14 @@ class VirtualWorld:
         return self._since.ns + self._skipped + ticks * self._ns_per_tick + jitter
 
     def _first_tick_at(self, due: int) -> int:
+        # The machine asks with each turn of its Host, and mostly for the same.
+        if (due, self._skipped) == self._asked:
+            return self._first
         ticks = (due - self._since.ns - self._skipped) // self._ns_per_tick - 1
         tick = self._since.tick + ticks
         while self._time(tick) < due:
             tick += 1
+        self._asked, self._first = (due, self._skipped), tick
         return tick
 
     def _work_due(self) -> int | None:
@@ -114,14 +119,25 @@ class VirtualWorld:
         # The line goes down when it is taken, and is up again only after a look at what was there.
         if self._fetching:
             return None
-        answers = earliest(self._outstanding.next_due(), self._ethernet.next_due())
-        return earliest(self._arrival_due, answers)
+        answer_due, frame_due = self._outstanding.next_due(), self._ethernet.next_due()
+        if answer_due is None and frame_due is None:
+            return self._arrival_due
+        return earliest(self._arrival_due, answer_due, frame_due)
+
+    def _next_due(self) -> int | None:
+        due, timer = self._device_due(), self._timer_due
+        if due is None and timer is None:
+            return self._host_tick.due
+        return earliest(due, timer, self._host_tick.due)
 
     def horizon(self, tick: Tick) -> Tick:
-        due = earliest(self._work_due(), self._host_tick.due)
+        due = self._next_due()
         return FAR if due is None else max(tick, Tick(self._first_tick_at(due)))
 
     def interrupt_line(self, tick: Tick) -> int | None:
+        due = self._next_due()
+        if due is None or tick < self._first_tick_at(due):
+            return None
         now = self._time(tick)
         timer = earliest(self._timer_due, self._host_tick.due)
         if timer is not None and timer <= now:

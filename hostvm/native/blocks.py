@@ -75,6 +75,8 @@ class Blocks:
         shared.by_instruction = 1
         shared.looked_at = NOWHERE
         shared.plans = library.lg_new_plans()
+        self.on = False
+        """Whether it counts; otherwise the engine does."""
 
     def __del__(self) -> None:
         self._library.lg_free_plans(self._shared.plans)
@@ -112,22 +114,19 @@ class Blocks:
 
     # ---- running ------------------------------------------------------------------------------
 
-    @property
-    def on(self) -> bool:
-        """Whether it counts; otherwise the engine does."""
-        return not self._shared.by_instruction
-
     def begin(self, hook: int) -> bool:
         """Count from now on. `hook` is that of `looked_at`, from NOWHERE to NOWHERE; False if it looks otherwise."""
         if (ctypes.c_uint64 * 2).from_address(hook + _HOOK_RANGE)[:] != [NOWHERE] * 2:
             return False
         self._shared.hook = hook
         self._shared.by_instruction = 0
+        self.on = True
         return True
 
     def end(self) -> None:
         """Leave counting to the engine."""
         self._shared.by_instruction = 1
+        self.on = False
 
     def run(self, budget: int) -> tuple[int, int, int]:
         """Run at most `budget` steps; returns how many were made, why it ended (`Why`), and the engine's error."""

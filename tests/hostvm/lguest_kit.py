@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import repeat
+from operator import attrgetter
 
 import pytest
 
@@ -50,6 +52,9 @@ class PlainRegs:
     eflags: int = 0x202
     esp: int = 0
     ss: int = 0x69
+
+    def reader(self, names: tuple[str, ...]) -> Callable[[], tuple[int, ...]]:
+        return partial(attrgetter(*names), self)
 
 
 @dataclass

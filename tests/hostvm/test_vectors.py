@@ -40,7 +40,7 @@ from hostvm.interrupts_and_traps import (
 )
 from hostvm.lguest import Lguest
 from hostvm.lguest_data import LguestData
-from hostvm.memory import BoundedMemory, PhysicalMemory
+from hostvm.memory import BoundedMemory, PhysicalMemory, Words
 from hostvm.page_tables import ShadowPageTables
 from hostvm.switcher import default_idt_entry
 from hostvm.units import HostPhysical, Nanoseconds
@@ -287,13 +287,17 @@ class CpuTable(SparseMemory):
 
     def __init__(self, gate: tuple[int, int]) -> None:
         super().__init__()
-        self.words = [word for _ in range(256) for word in gate]
+        self.table = [word for _ in range(256) for word in gate]
+
+    def words(self, address: int, count: int) -> Words:
+        assert (address, count) == (0, len(self.table))
+        return self.table
 
     def write_u32(self, address: int, value: int) -> None:
-        self.words[address // 4] = value
+        self.table[address // 4] = value
 
     def gates(self) -> list[tuple[int, int]]:
-        return list(zip(self.words[::2], self.words[1::2], strict=True))
+        return list(zip(self.table[::2], self.table[1::2], strict=True))
 
 
 def handlers_of(given: Line) -> list[int]:
