@@ -25,7 +25,8 @@ Limits: segment limits and null data segments are not enforced; `int n` with a r
 reported one prefix late; CR2 written by ring-0 code is lost when a fetch fault is taken back in the same run. An
 unaligned store that changes what it has read, begins before its own block and reaches into it, changes the bytes before
 the block twice; where blocks begin depends on how a run is cut. A bit test of a register with LOCK makes the engine
-abort, and this process with it.
+abort, and this process with it. IRET outside of ring 0 with VM in the flags that it finds raises #GP(CS), also where
+CS would do and hardware would ignore VM.
 
 Read next: delivery.py, then machine.py.
 """
@@ -51,8 +52,10 @@ from hostvm.cpu_state import (
     EBX,
     ECX,
     EDX,
+    ESP,
     HF_CPL,
     HF_SHADOW,
+    SS,
     CpuState,
     read_state,
     write_flags,
@@ -62,7 +65,7 @@ from hostvm.cpu_state import (
 from hostvm.cpuid import cpuid
 from hostvm.delivery import CpuShutdown, Delivery, Source, interruptible
 from hostvm.engine_check import check_registers
-from hostvm.engine_gaps import MAX_INSTRUCTION, Gap, GapFinder, classify, loop, skip_prefixes
+from hostvm.engine_gaps import IRET, MAX_INSTRUCTION, Gap, GapFinder, classify, loop, skip_prefixes
 from hostvm.engine_hooks import (
     ACCESS,
     CODE,
@@ -102,6 +105,7 @@ _FLAG_BITS = ARITHMETIC_FLAGS
 # Plain integers for the hooks: an IntFlag operation costs as much as ten of these.
 _PG, _PSE, _DF = int(Cr0.PG), int(Cr4.PSE), int(Eflags.DF)
 _TS, _HF_TS = int(Cr0.TS), 1 << 11
+_VM, _FLAGS_OF_IRET, _BIG_STACK = int(Eflags.VM), 8, 1 << 22
 _PF, _DB = int(Vector.PF), int(Vector.DB)
 _RDPMC, _ICEBP, _SYSCALL_OPCODE = b"\x0f\x33", b"\xf1", 0x05
 _PATIENCE = 8
@@ -223,6 +227,7 @@ class Cpu:
         self._saved = (0, 0)
         self._counted_out = self._stale = self._halted = False
         self._gap_callback = CODE(self._on_gap)
+        self._iret_callback = CODE(self._on_iret)
         self._probes = NO_PROBES
         self._watched = False
         self._probe_hooks: list[int] = []
@@ -737,8 +742,8 @@ class Cpu:
         else:
             self._deliver(vector, self.env.error_code)
 
-    def _hook_gap(self, address: int) -> None:
-        callback = self._gap_callback
+    def _hook_gap(self, address: int, *, is_iret: bool) -> None:
+        callback = self._iret_callback if is_iret else self._gap_callback
         self._hooked[address] = self._hooks.add(uc_const.UC_HOOK_CODE, callback, address, address)
 
     def _flags_are_explicit(self) -> None:
@@ -787,9 +792,13 @@ class Cpu:
             self._repeated += 1
             self._budget.value = self._counter.value + 1
             self._stale = True
-        new = [a for a in self._gaps.find(pc, self._code_of(pc, size)) if a not in self._hooked]
+        code = self._code_of(pc, size)
+        if not self.env.hflags & HF_CPL:
+            # There IRET may go where it likes.
+            code = code.removesuffix(IRET)
+        new = [a for a in self._gaps.find(pc, code) if a not in self._hooked]
         for address in new:
-            self._hook_gap(address)
+            self._hook_gap(address, is_iret=code[address - pc :] == IRET)
         if new:
             self._stale = True
             self._stop(_Why.NEW_HOOK)
@@ -859,6 +868,22 @@ class Cpu:
                 self._blocks.leave(address)
             self._stop(_Why.GAP)
 
+    @_guarded
+    def _on_iret(self, uc: int, address: int, size: int, data: int) -> None:
+        if self._finds_vm():
+            self._on_gap(uc, address, size, data)
+
+    def _finds_vm(self) -> bool:
+        """Whether an IRET here would find VM in the flags, outside of ring 0."""
+        flags = self._on_stack(_FLAGS_OF_IRET, 4) if self.env.hflags & HF_CPL else b""
+        return bool(int.from_bytes(flags, "little") & _VM)
+
+    def _on_stack(self, offset: int, count: int) -> bytes:
+        stack = self.env.segs[SS]
+        mask = 0xFFFFFFFF if stack.flags & _BIG_STACK else 0xFFFF
+        at = stack.base + (self.env.regs[ESP] + offset & mask)
+        return self.read_linear(at & 0xFFFFFFFF, count)
+
     def _must_fill(self, found: tuple[Gap, int, int] | None) -> bool:
         match found:
             case (Gap.PORT, opcode, number):
@@ -868,6 +893,10 @@ class Cpu:
                 return True
             case (Gap.X87, _, _):
                 return not self.env.cr[0] & (Cr0.TS | Cr0.EM)
+            case (Gap.IRET, _, _):
+                # Where the stack ends before the flags, the engine has a page fault.
+                is_nested = self.env.eflags & Eflags.NT
+                return not is_nested and self._finds_vm() and len(self._on_stack(0, 12)) == 12
         return False
 
     def _fill_gap(self) -> None:
@@ -884,6 +913,9 @@ class Cpu:
                 self._end_instruction()
             case (Gap.FAST_CALL, opcode, _) if opcode == _SYSCALL_OPCODE:
                 self._deliver(Vector.UD)
+            case (Gap.IRET, _, _):
+                selector = int.from_bytes(self._on_stack(4, 2), "little")
+                self._deliver(Vector.GP, selector & ~3)
             case _:
                 self._deliver(Vector.GP)
 

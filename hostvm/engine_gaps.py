@@ -1,8 +1,9 @@
 """Instructions that the engine executes wrongly and never reports, found when it translates them.
 
 INS stores a zero before it asks for permission, and OUTS reads memory. LOOPE and LOOPNE lose the flags when they have
-counted to the end. The x87 transcendentals take their last bits from the host's maths
-library, and the partial remainders are worked out in the host's double precision. Both must be caught before they run.
+counted to the end. IRET goes to virtual-8086 mode from any ring, if the flags that it finds say so. The x87
+transcendentals take their last bits from the host's maths library, and the partial remainders are worked out in the
+host's double precision. All must be caught before they run.
 The engine tells of every block that it translates; a block with such an opcode gets a code hook on that address, which
 costs nothing elsewhere. A byte pattern is a cheap first sieve; a disassembly of the block then says whether the
 pattern is an instruction. Where the disassembler gives up, the rest of the block is taken as suspect: a hook too many
@@ -21,10 +22,10 @@ from typing import Any
 from hostvm.cpu_state import ECX
 from hostvm.engine_layout import Env
 
-_SUSPECT = re.compile(rb"[\x6c-\x6f\xe0\xe1]|\xd9[\xf0-\xf3\xf5\xf8\xf9\xfb\xfe\xff]")
+_SUSPECT = re.compile(rb"[\x6c-\x6f\xe0\xe1]|\xd9[\xf0-\xf3\xf5\xf8\xf9\xfb\xfe\xff]|\xcf\Z")
 _PREFIXES = frozenset(b"\x26\x2e\x36\x3e\x64\x65\x66\x67\xf0\xf2\xf3")
 _PORTS_IN_DX, _PORTS_IN_CODE = b"\x6c\x6d\x6e\x6f\xec\xed\xee\xef", b"\xe4\xe5\xe6\xe7"
-_LOOPS = b"\xe0\xe1"
+_LOOPS, IRET = b"\xe0\xe1", b"\xcf"
 _OPERAND_SIZE, _ADDRESS_SIZE, _LOOPE = 0x66, 0x67, 0xE1
 _FAST_CALLS = b"\x05\x34"
 _X87 = frozenset(b"\xf0\xf1\xf2\xf3\xf5\xf8\xf9\xfb\xfe\xff")
@@ -37,6 +38,7 @@ class Gap(Enum):
     PORT = "ports"
     FAST_CALL = "sysenter, syscall"
     LOOP = "loope, loopne"
+    IRET = "iret"
     X87 = "x87 by the host's maths"
 
 
@@ -63,6 +65,8 @@ def classify(code: bytes) -> tuple[Gap, int, int] | None:
         return Gap.FAST_CALL, second[0], at + 2
     if first and first in _LOOPS:
         return Gap.LOOP, first[0], at + 2
+    if first == IRET and _OPERAND_SIZE not in code[:at]:
+        return Gap.IRET, first[0], at + 1
     if first == b"\xd9" and second and second[0] in _X87:
         return Gap.X87, second[0], at + 2
     return None
@@ -112,4 +116,4 @@ class GapFinder:
         return found
 
 
-__all__ = ["MAX_INSTRUCTION", "Gap", "GapFinder", "classify", "loop", "skip_prefixes"]
+__all__ = ["IRET", "MAX_INSTRUCTION", "Gap", "GapFinder", "classify", "loop", "skip_prefixes"]

@@ -10,9 +10,16 @@
  * A store into its own block makes the engine leave the block before the store, and carry the store out again as a block
  * of one instruction. Such a block is told by its limit of one, which nobody else asked for.
  */
+#include <string.h>
+
 #include "engine.h"
 
 enum { LINE = 64, LINES_BEFORE_CALL = 4 };
+
+/* Paging in CR0, large pages in CR4 and in an entry; the size of a stack; VM in the third byte of the flags. */
+#define PAGING 0x80000000u
+#define PAGE_MASK 0xfffff000u
+enum { PRESENT = 1, LARGE_PAGES = 0x10, LARGE_PAGE = 0x80, BIG_STACK = 1 << 22, VM_IN_ITS_BYTE = 2 };
 
 /* The block whose code has just called us. Its header stands at a fixed distance before its code, which is aligned. */
 static struct block *calling_block(const struct machine *machine, uint64_t from, uint64_t address)
@@ -140,6 +147,15 @@ uint8_t code_byte(const struct machine *machine, const struct block *block, uint
     return at < machine->memory_size ? machine->memory[at] : 0x90;
 }
 
+static uint32_t memory_word(const struct machine *machine, uint64_t address)
+{
+    uint64_t at = address - machine->memory_base;
+    uint32_t word = 0;
+    if (at + sizeof word <= machine->memory_size)
+        memcpy(&word, machine->memory + at, sizeof word);
+    return word;
+}
+
 static int is_prefix(uint8_t byte)
 {
     switch (byte) {
@@ -157,7 +173,8 @@ static uint64_t behind_prefixes(const struct machine *machine, const struct bloc
     return address;
 }
 
-/* Instructions that Python must look at before they are carried out: ports, fast system calls, LOOPE, LOOPNE, some of the x87's. */
+/* Instructions that Python must look at before they are carried out: ports, fast system calls, LOOPE, LOOPNE, IRET outside of
+   ring 0, some of the x87's. */
 int is_for_python(const struct machine *machine, const struct block *block, uint64_t address)
 {
     address = behind_prefixes(machine, block, address);
@@ -168,8 +185,41 @@ int is_for_python(const struct machine *machine, const struct block *block, uint
         return second == 0x05 || second == 0x34;
     if (first == 0xe0 || first == 0xe1)
         return 1;
+    if (first == IRET)
+        return (machine->env->hflags & RING) != 0;
     return first == 0xd9 && second >= 0xf0 && second != 0xf4 && second != 0xf6 && second != 0xf7 && second != 0xfa
         && second != 0xfc && second != 0xfd;
+}
+
+/* What a linear address holds, by the page tables; 0 where nothing is mapped. */
+static uint8_t mapped_byte(const struct machine *machine, uint32_t linear)
+{
+    const struct env *env = machine->env;
+    uint64_t at = linear;
+    if (env->cr[0] & PAGING) {
+        uint32_t entry = memory_word(machine, (env->cr[3] & PAGE_MASK) + (linear >> 22 << 2));
+        int is_large = entry & LARGE_PAGE && env->cr[4] & LARGE_PAGES;
+        if (entry & PRESENT && !is_large)
+            entry = memory_word(machine, (entry & PAGE_MASK) + (linear >> 10 & 0xffc));
+        if (!(entry & PRESENT))
+            return 0;
+        uint32_t within = is_large ? 0x3fffff : PAGE_SIZE - 1;
+        at = (entry & ~within) | (linear & within);
+    }
+    at -= machine->memory_base;
+    return at < machine->memory_size ? machine->memory[at] : 0;
+}
+
+/* Whether an IRET finds flags without VM, as nearly all do. */
+int is_plain_iret(const struct machine *machine, const struct block *block, uint64_t address)
+{
+    const struct env *env = machine->env;
+    if (code_byte(machine, block, behind_prefixes(machine, block, address)) != IRET)
+        return 0;
+    uint32_t esp = (uint32_t)env->regs[ESP] + 10;
+    if (!(env->segs[SS].flags & BIG_STACK))
+        esp &= 0xffff;
+    return !(mapped_byte(machine, (uint32_t)env->segs[SS].base + esp) & VM_IN_ITS_BYTE);
 }
 
 /*

@@ -12,7 +12,7 @@
 
 enum { REGS = 8, SEGMENTS = 6, CS = 1, SS = 2, DS = 3, ES = 0, ESP = 4 };
 enum { PAGE_SHIFT = 12, PAGE_SIZE = 1 << PAGE_SHIFT };
-enum { RING = 3, FLAGS_ARE_EXPLICIT = 1, DEBUG_TRAP = 1, PAGE_FAULT = 14, HLT = 0xf4 };
+enum { RING = 3, FLAGS_ARE_EXPLICIT = 1, DEBUG_TRAP = 1, PAGE_FAULT = 14, HLT = 0xf4, IRET = 0xcf };
 
 /* CF, PF, AF, ZF, SF, OF; and DF: the engine keeps these apart from the other flags. */
 #define ARITHMETIC_FLAGS 0x8d5u
@@ -117,6 +117,7 @@ struct machine {
 int find_instruction(const struct block *block, uint64_t address);
 uint8_t code_byte(const struct machine *machine, const struct block *block, uint64_t address);
 int is_for_python(const struct machine *machine, const struct block *block, uint64_t address);
+int is_plain_iret(const struct machine *machine, const struct block *block, uint64_t address);
 uint64_t steps_begun(const struct machine *machine, uint64_t address);
 int follow_plan(struct machine *machine, uint32_t vector, uint32_t source, uint32_t error_code);
 

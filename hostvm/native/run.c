@@ -150,6 +150,8 @@ __attribute__((visibility("default"))) void lg_on_suspect(void *uc, uint64_t add
     struct machine *machine = data;
     machine->env->eflags &= ~(uint64_t)(ARITHMETIC_FLAGS | DIRECTION_FLAG);
     machine->looked_at = address & 0xffffffffu;
+    if (machine->block && is_plain_iret(machine, machine->block, address))
+        return;
     if (!machine->block || is_for_python(machine, machine->block, address))
         machine->python_suspect(uc, address, size, 0);
 }

@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import struct
+
 import pytest
 
-from tests.hostvm.bare_machine import CODE, DATA, BareMachine
+from tests.hostvm.bare_machine import CODE, CODE_SELECTOR, DATA, STACKS, BareMachine
 
 pytestmark = pytest.mark.usefixtures("each_way")
 
@@ -117,3 +119,45 @@ def test_ports_that_the_tss_allows_do_not_fault_in_ring_3() -> None:
     assert bare.cpu.eip == CODE + 2
     _, frame = bare.run_to_handler()
     assert (frame[0], frame[2]) == (13, CODE + 2)
+
+
+@pytest.mark.parametrize("ring", [1, 3])
+@pytest.mark.parametrize("before", [b"", b"\x0f\xa3\xc0", b"\xeb\x00"])
+def test_only_ring_0_returns_to_virtual_8086_mode(before: bytes, ring: int) -> None:
+    """SDM 2A, IRET: elsewhere VM is ignored, so CS is a selector, and this one is none."""
+    bare = BareMachine(before + b"\xcf")
+    bare.start(ring)
+    esp = bare.cpu.state().regs[4] - 32
+    bare.memory.write(esp, struct.pack("<3I", 0, 0x1000, 0x23202) + bytes(24))
+    bare.start(ring, {4: esp})
+    for _ in range(2 if before else 1):
+        bare.cpu.run(1)
+    assert 0xC000 <= bare.cpu.eip < 0xD000
+    _, frame = bare.run_to_handler()
+    assert frame[:4] == (13, 0x1000, CODE + len(before), CODE_SELECTOR[ring])
+    assert frame[5] == esp
+
+
+@pytest.mark.parametrize("ring", [1, 3])
+def test_a_return_without_virtual_8086_mode_is_one(ring: int) -> None:
+    bare = BareMachine(b"\xcf".ljust(16, b"\x90"))
+    esp = STACKS[ring] - 32
+    words = (CODE + 8, CODE_SELECTOR[ring], 0x10A02)
+    bare.memory.write(esp, struct.pack("<3I", *words) + b"\xff" * 20)
+    bare.start(ring, {4: esp})
+    assert bare.cpu.run(1).steps == 1
+    after = bare.cpu.state()
+    assert (after.eip, after.regs[4]) == (CODE + 8, esp + 12)
+    assert after.eflags & 0x20C00 == 0x800
+
+
+def test_ring_0_returns_to_virtual_8086_mode() -> None:
+    bare = BareMachine(b"\xcf")
+    esp = STACKS[0] - 64
+    words = (0x10, 0x1000, 0x20002, 0x100, 0x2000, 1, 2, 3, 4)
+    bare.memory.write(esp, struct.pack("<9I", *words))
+    bare.start(0, {4: esp})
+    bare.cpu.run(1)
+    after = bare.cpu.state()
+    assert after.eflags & 0x20000
+    assert (after.eip, after.segs[1].base, after.segs[2].base) == (0x10, 0x10000, 0x20000)
