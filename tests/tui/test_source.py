@@ -23,7 +23,8 @@ KERNEL_SOURCES = Path(replay.__file__).parents[1] / "hostvm" / "guest"
 
 def test_an_address_leads_to_the_text_of_its_line_and_the_line_back_to_the_address() -> None:
     sources = SourceLines([find_kernel("kestrel-no-window").content])
-    sources.read()
+    while not sources.whole:
+        sources.read()
     with replay.open(RACE) as timeline:
         address = timeline.address("lguest_iret")
     place = sources.place(address)
@@ -33,6 +34,27 @@ def test_an_address_leads_to_the_text_of_its_line_and_the_line_back_to_the_addre
     assert sources.text_at(address) == text.strip().expandtabs()
     assert sources.addresses(place.path)[place.line] == address
     assert sources.at(address) == f"entry.S:{place.line}"
+
+
+def test_without_a_table_of_units_all_are_read_and_say_the_same() -> None:
+    content = find_kernel("kestrel-no-window").content
+    quick, slow = (
+        SourceLines([content]),
+        SourceLines([content.replace(b".debug_aranges\0", b".nothing_at_al\0")]),
+    )
+    steps = []
+    for sources in (quick, slow):
+        before = 0
+        while not sources.whole:
+            sources.read()
+            before += 1
+        steps.append(before)
+    assert steps[0] < steps[1]
+    with replay.open(RACE) as timeline:
+        first, last = timeline.address("lguest_entry"), timeline.address("first_process")
+    places = [str(quick.place(address)) for address in range(first, last)]
+    assert len(set(places)) > 100
+    assert places == [str(slow.place(address)) for address in range(first, last)]
 
 
 def test_what_is_no_readable_file_is_no_source(tmp_path: Path) -> None:
