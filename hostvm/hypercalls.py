@@ -117,9 +117,9 @@ def _initialize(guest: Lguest, args: Args) -> None:
     if not check_syscall_vector(guest):
         raise GuestKilled("bad syscall vector")
     guest.noirq_start = data.get(layout.noirq_start) or 0
-    guest.noirq_end = data.get(layout.noirq_end) or 0
-    if layout.noirq_end == layout.noirq_start:
-        guest.noirq_end += 1
+    guest.noirq_end = guest.noirq_start + 1
+    if layout.noirq_end is not None:
+        guest.noirq_end = data.get(layout.noirq_end) or 0
     if guest.vmi is not None:
         vmi.initialize(guest, args[1])
     write_timestamp(guest)

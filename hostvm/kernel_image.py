@@ -205,7 +205,10 @@ def _is_shared_data(part: bytes, at: int, layout: DataLayout) -> bool:
 
     return (
         not any(part[at + layout.hcalls : at + layout.noirq_start])
-        and 0 <= word(layout.noirq_end) - word(layout.noirq_start) < _LONGEST_WINDOW
+        and (
+            layout.noirq_end is None
+            or 0 <= word(layout.noirq_end) - word(layout.noirq_start) < _LONGEST_WINDOW
+        )
         and word(layout.blocked_interrupts) in _BLOCKED_AT_FIRST
         and word(layout.syscall_vec) == _SYSCALL_VECTOR
     )

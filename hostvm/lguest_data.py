@@ -26,7 +26,7 @@ _NS_PER_SECOND = 1_000_000_000
 class DataLayout:
     """Byte offsets into `struct lguest_data`; the first four fields never moved.
 
-    Where `noirq_start` and `noirq_end` are the same, the window is the one instruction that stands there.
+    Without `noirq_end` the window is the one instruction at `noirq_start`.
     """
 
     size: int
@@ -36,7 +36,7 @@ class DataLayout:
     reserve_mem: int
     tsc_khz: int
     noirq_start: int
-    noirq_end: int
+    noirq_end: int | None
     irq_pending: int | None = None
     guestid: int | None = None
     pgdir: int | None = None
@@ -109,7 +109,7 @@ LAYOUT_4_1 = DataLayout(
     reserve_mem=1368,
     tsc_khz=1372,
     noirq_start=1376,
-    noirq_end=1376,
+    noirq_end=None,
     kernel_address=1380,
     syscall_vec=1384,
 )

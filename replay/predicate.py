@@ -78,6 +78,10 @@ def _in_noirq(look: Look) -> int:
     return guest.noirq_start <= look.machine.cpu.eip < guest.noirq_end
 
 
+def _must_wait(look: Look) -> bool:
+    return bool(_in_noirq(look)) and not _lguest(look).abi.iret_is_redone
+
+
 NAMES: Mapping[str, Term] = {
     **{name: _register(index) for index, name in enumerate(_REGISTERS)},
     **{name: _segment(index) for name, index in _SEGMENTS.items()},
@@ -103,7 +107,7 @@ NAMES: Mapping[str, Term] = {
     "pending": lambda look: _lguest(look).irqs_pending,
     "deliverable": lambda look: (
         _lguest(look).irqs_pending & ~NAMES["blocked"](look) & _WORD
-        if interrupts_on(_lguest(look)) and not _in_noirq(look)
+        if interrupts_on(_lguest(look)) and not _must_wait(look)
         else 0
     ),
     "halted": lambda look: _lguest(look).halted,

@@ -109,6 +109,8 @@ def _lower_first(look: Look, irq: int, guest: int) -> bool:
 
 def _in_noirq(look: Look, _irq: int, guest: int) -> bool:
     lguest = _lguest(look, guest)
+    if lguest.abi.iret_is_redone:
+        return False
     runs = look.machine.cpu.cpl and look.guest.number == guest
     eip = look.machine.cpu.eip if runs else look.machine.guests[guest].regs.eip
     return lguest.noirq_start <= eip < lguest.noirq_end

@@ -30,6 +30,7 @@ def test_the_generations_are_these() -> None:
         "2.6.37",
         "3.2",
         "3.10",
+        "4.1",
         "vmi",
     ]
 

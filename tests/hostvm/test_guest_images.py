@@ -111,6 +111,7 @@ def test_hello_presents_lguest_data_as_the_host_expects_it() -> None:
     assert word(image, data + layout.blocked_interrupts) == 1
     assert image.bytes_at(data + layout.hcall_status, 64) == b"\xff" * 64
     assert word(image, data + layout.noirq_start) == image.address_of("lguest_noirq_start")
+    assert layout.noirq_end is not None
     assert word(image, data + layout.noirq_end) == image.address_of("lguest_noirq_end")
     assert word(image, data + layout.kernel_address) == PAGE_OFFSET
     assert word(image, data + layout.syscall_vec) == 0x80

@@ -92,6 +92,51 @@ def test_the_guests_iret_is_never_torn_apart() -> None:
     assert delivered(bench)
 
 
+def at_the_iret(flags: int) -> Bench:
+    """A Guest of 4.1 that is about to IRET to EIP with these flags."""
+    bench = interruptible("4.1")
+    bench.guest.noirq_start, bench.guest.noirq_end = EIP, EIP + 1
+    for at, word in enumerate((0xC0005555, 0x61, flags)):
+        bench.memory.write_u32(STACK + 4 * at, word)
+    return bench
+
+
+def test_from_4_1_on_an_interrupt_at_the_iret_uses_the_frame_that_stands_there() -> None:
+    bench = at_the_iret(0x246)
+    frame = bench.memory.read(STACK, 12)
+    assert raise_and_try(bench)
+    assert bench.regs.esp == STACK
+    assert bench.memory.read(STACK, 12) == frame
+    assert bench.regs.eflags == 0x246
+    assert bench.memory.read_u32(ENABLED) == 0
+
+
+def test_the_instructions_before_and_behind_that_iret_are_no_window() -> None:
+    for eip in (EIP - 1, EIP + 1):
+        bench = at_the_iret(0x246)
+        bench.regs.eip = eip
+        assert raise_and_try(bench)
+        assert bench.regs.esp == STACK - 12
+        assert bench.memory.read_u32(STACK - 12) == eip
+
+
+@pytest.mark.parametrize("flags", [0x3046, 0x2046, 0x20046, 0xFFFFFFFF])
+def test_a_frame_cannot_take_the_hosts_interrupts_or_ports(flags: int) -> None:
+    bench = at_the_iret(flags)
+    assert raise_and_try(bench)
+    assert bench.regs.eflags & 0x3200 == 0x200
+    assert not bench.regs.eflags & 0x34100 & ~0x200
+
+
+def test_a_handler_of_4_1_begins_without_tf_and_nt_which_its_frame_keeps() -> None:
+    for name, flags in (("3.10", 0x4302), ("4.1", 0x202)):
+        bench = interruptible(name)
+        bench.regs.eflags = 0x4302
+        assert raise_and_try(bench)
+        assert bench.regs.eflags == flags
+        assert bench.memory.read_u32(STACK - 4) == 0x4302
+
+
 def test_a_guest_with_interrupts_off_is_told_that_one_waits() -> None:
     bench = interruptible()
     bench.memory.write_u32(ENABLED, 0)

@@ -236,7 +236,7 @@ class _Attacker:
     def store(self) -> bytes:
         r = self.r
         layout = self.abi.data
-        of_data = (0, 4, 8, layout.noirq_start, layout.noirq_end, layout.reserve_mem)
+        of_data = (0, 4, 8, layout.noirq_start, layout.noirq_start + 4, layout.reserve_mem)
         place = r.choice((DATA + r.choice(of_data), self.address(), r.choice(_STATUSES)))
         return store(self.wild(place), r.choice((0, 0x200, 7, 0x46, self.argument())))
 
