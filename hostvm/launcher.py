@@ -50,6 +50,7 @@ from hostvm.launcher_abi import (
     split_bzimage,
 )
 from hostvm.memory import PhysicalMemory
+from hostvm.memory_map import SWITCHER_BASE
 from hostvm.units import GuestPhysical, HostPhysical
 from hostvm.vmi_shims import Shims, make_shims
 from hostvm.vmi_sites import read_annotations
@@ -258,9 +259,14 @@ def _check_fit(config: GuestConfig, kernel: _Kernel, free_end: int) -> None:
 def _first_tables(
     protocol: BootProtocol, memory: int, end: int, offset: int
 ) -> list[tuple[int, bytes]]:
-    """Page directory and page tables, at and below `end`, that map memory as the generation has it; directory first."""
+    """Page directory and page tables, at and below `end`, that map memory as the generation has it; directory first.
+
+    Guests that begin with both mappings write to the directory at their own addresses, so it must have one.
+    """
     if not protocol.page_tables:
         return []
+    if protocol.tables_identity and protocol.tables_at_offset:
+        end = min(end, SWITCHER_BASE - offset)
     if not protocol.tables_identity:
         memory = min(memory, (1 << 32) - offset)
     pages = memory >> PAGE_SHIFT

@@ -21,7 +21,7 @@ from hostvm.errors import ConfigurationError
 from hostvm.launcher import GuestConfig, LoadedGuest, _first_tables, load_guest
 from hostvm.launcher_abi import KERNEL_OFFSET, boot_protocol
 from hostvm.memory import PhysicalMemory
-from hostvm.memory_map import GUEST_AREA, guest_slice_size
+from hostvm.memory_map import GUEST_AREA, SWITCHER_BASE, guest_slice_size
 from hostvm.switcher import shipped_image
 from hostvm.units import HostPhysical
 
@@ -204,10 +204,14 @@ def test_a_kernel_linked_where_no_table_can_have_it_gets_the_usual_tables(offset
     assert slots_in_use(kernel, "2.6.37") == {0, 1, 768, 769}
 
 
-def test_tables_for_more_memory_than_the_kernels_addresses_end_with_the_directory() -> None:
+@pytest.mark.parametrize("memory", [1020 * MIB, 1024 * MIB, 2048 * MIB])
+def test_tables_of_a_guest_with_much_memory_lie_where_it_has_an_address_for_them(
+    memory: int,
+) -> None:
+    """The Guest writes to its directory at 3 GiB and so much; from there on upwards is the Switcher."""
     protocol = boot_protocol(generation("2.6.32"))
-    (directory, slots), _ = _first_tables(protocol, 2048 * MIB, 2048 * MIB, KERNEL_OFFSET)
-    assert (directory, len(slots)) == (2048 * MIB - 4096, 4096)
+    (directory, slots), _ = _first_tables(protocol, memory, memory, KERNEL_OFFSET)
+    assert (directory, len(slots)) == (SWITCHER_BASE - KERNEL_OFFSET - 4096, 4096)
 
 
 def test_page_tables_lie_below_the_initrd() -> None:
