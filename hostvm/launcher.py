@@ -58,6 +58,8 @@ from hostvm.x86 import PAGE_SHIFT, PAGE_SIZE, Pte
 
 DEFAULT_MEMORY = 64 << 20
 _ENTRIES = PAGE_SIZE // 4
+# The words that CONFIG_RANDOMIZE_BASE looks for: it acts without the first, or, with hibernation, only with the second.
+_UNLESS, _ONLY_IF = b"\0nokaslr\0", b"\0kaslr\0"
 _IDENTITY_FLAGS = Pte.P | Pte.RW | Pte.US
 
 
@@ -187,12 +189,25 @@ def _read_kernel(config: GuestConfig) -> _Kernel:
         if found is None:
             raise ConfigurationError(f"{config.name}: neither an ELF file nor a bzImage")
         start, text = found
+        _check_place(config, text)
         segment = Segment(BZIMAGE_LOAD_ADDRESS, BZIMAGE_LOAD_ADDRESS, text, len(text))
         reach = max(segment.paddr + segment.memsz, bzimage_reach(config.kernel))
         return _Kernel(start, (segment,), None, reach)
     image = parse_elf(config.name, config.kernel)
     reach = max(segment.paddr + segment.memsz for segment in image.segments)
     return _Kernel(image.entry, image.segments, image, reach)
+
+
+def _check_place(config: GuestConfig, text: bytes) -> None:
+    """A bzImage that would choose by chance where its kernel goes reads CR0 for that; nobody handles the fault."""
+    words = config.command_line.encode().split()
+    if (_UNLESS in text and _UNLESS.strip(b"\0") not in words) or (
+        _ONLY_IF in text and _ONLY_IF.strip(b"\0") in words
+    ):
+        raise ConfigurationError(
+            f"{config.name}: with CONFIG_RANDOMIZE_BASE it ends before it begins in ring 1; "
+            f"say nokaslr on its command line, or take the vmlinux"
+        )
 
 
 def _find_kernel(config: GuestConfig) -> _Kernel:

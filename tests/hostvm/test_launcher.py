@@ -204,7 +204,7 @@ def test_a_kernel_linked_where_no_table_can_have_it_gets_the_usual_tables(offset
     assert slots_in_use(kernel, "2.6.37") == {0, 1, 768, 769}
 
 
-@pytest.mark.parametrize("memory", [1020 * MIB, 1024 * MIB, 2048 * MIB])
+@pytest.mark.parametrize("memory", [1021 * MIB, 1024 * MIB, 2048 * MIB])
 def test_tables_of_a_guest_with_much_memory_lie_where_it_has_an_address_for_them(
     memory: int,
 ) -> None:
@@ -236,6 +236,28 @@ def test_the_files_are_known_by_their_hashes() -> None:
     loaded, _ = load(GuestConfig(KERNEL, memory=4 * MIB, initrd=b"x"))
     assert loaded.kernel_sha256 == hashlib.sha256(KERNEL).hexdigest()
     assert loaded.initrd_sha256 == hashlib.sha256(b"x").hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("looked_for", "line", "runs"),
+    [
+        (b"\0nokaslr\0", "console=hvc0", False),
+        (b"\0nokaslr\0", "console=hvc0 nokaslr panic=1", True),
+        (b"\0nokaslr\0", "nokaslrs", False),
+        (b"\0kaslr\0", "console=hvc0", True),
+        (b"\0kaslr\0", "kaslr console=hvc0", False),
+        (b"\0kasl\0", "kaslr", True),
+    ],
+)
+def test_a_bzimage_that_would_choose_its_place_by_chance_is_told_not_to(
+    looked_for: bytes, line: str, runs: bool
+) -> None:
+    kernel = in_a_bzimage(KERNEL) + b"text" + looked_for
+    config = GuestConfig(kernel, line, memory=4 * MIB, name="bzImage")
+    if runs:
+        assert load(config)[0].start == MIB
+    else:
+        assert refusal(config).startswith("bzImage: with CONFIG_RANDOMIZE_BASE")
 
 
 # ---- the user's mistakes ------------------------------------------------------------------------
