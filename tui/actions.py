@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from replay.moves import Unit
 from tui.arrangement import SCREENS, exchanged, resized
 from tui.focus import beside
+from tui.in_pane import move_selection, search_on
 from tui.keys import help_lines
 from tui.panes import PANES, Target
 from tui.selection import branch_target, event_kind
@@ -144,7 +145,7 @@ def _return(tui: Tui, _: int) -> None:
 
 
 def _moving(lines: int) -> Action:
-    return lambda tui, count: tui.move_selection(lines * count)
+    return lambda tui, count: move_selection(tui, lines * count)
 
 
 def _sideways(step: int) -> Action:
@@ -152,7 +153,7 @@ def _sideways(step: int) -> Action:
         if tui.layout.focus == "timeline":
             _stepping(Unit.EVENT, backwards=step < 0)(tui, count)
         else:
-            tui.move_selection(step * count, sideways=True)
+            move_selection(tui, step * count, sideways=True)
 
     return act
 
@@ -297,8 +298,8 @@ ACTIONS: Mapping[str, Action] = {
     "top": _moving(-(1 << 30)),
     "bottom": _moving(1 << 30),
     "search": lambda tui, _: tui.ask("/"),
-    "again": lambda tui, _: tui.search_on(backwards=False),
-    "again-back": lambda tui, _: tui.search_on(backwards=True),
+    "again": lambda tui, _: search_on(tui, backwards=False),
+    "again-back": lambda tui, _: search_on(tui, backwards=True),
     "filter": lambda tui, _: tui.ask(":", "filter "),
     "next-pane": _focusing(1),
     "previous-pane": _focusing(-1),
@@ -320,7 +321,7 @@ ACTIONS: Mapping[str, Action] = {
     "command": lambda tui, _: tui.ask(":"),
     "help": _help,
     "close": _close,
-    "type": lambda tui, _: tui.begin_typing(),
+    "type": lambda tui, _: tui.guest_keys.give(),
     "interrupt": lambda tui, _: tui.interrupt(),
     "position": lambda tui, _: tui.say_position(),
     "theme": lambda tui, _: tui.next_theme(),

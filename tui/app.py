@@ -3,7 +3,7 @@
 Everything here is on the screen's thread. What the user sees is decided by three values: the last snapshot, the layout
 and the wish; keys replace the layout or the wish, or give the engine a job, whose report brings the next snapshot.
 
-Read next: keys.py and actions.py, engine.py, window.py for the prompt_toolkit side.
+Read next: keys.py and actions.py, in_pane.py, engine.py, window.py for the prompt_toolkit side.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from typing import Any
 
 from prompt_toolkit.formatted_text import StyleAndTextTuples
 from prompt_toolkit.input import Input
-from prompt_toolkit.mouse_events import MouseButton, MouseEvent, MouseEventType
 from prompt_toolkit.output import Output
 
 from replay.stop_words import stop_of
@@ -27,19 +26,19 @@ from tui.attached import Attachment
 from tui.commands import execute
 from tui.desk import Desk, Refused
 from tui.engine import Engine, Job, Report
+from tui.guest_keys import TAKEN, GuestKeys
+from tui.in_pane import search_on, select_from
 from tui.live import Typing
 from tui.panes import Target
 from tui.panes.pane import NOTHING
-from tui.panes.timeline import LABEL, tick_of
+from tui.panes.timeline import LABEL
 from tui.screen import Layout, Page, compose, rectangles
-from tui.selection import Moved
 from tui.state import Kept
 from tui.text import EMPTY, Line, fit
 from tui.theme import ASCII, UNICODE, Theme
 from tui.values import Snapshot, Wish
 from tui.window import Window
 
-_TYPES = "Keys go to the guest: Esc or ^] takes them back, ^C stops it"
 _FOLLOWERS = ("code", "events", "stack", "callers", "console", "saved", "ring")
 
 
@@ -71,11 +70,10 @@ class Tui:
         self.first_commands = kept.commands
         self._kept = kept
         self._attachment = attachment
-        self._typing = typing
-        self.types = False
+        self.guest_keys: GuestKeys = GuestKeys(self, typing)
         self._submitted = self.done = 0
         self._symbols = [s.name for table in timeline.symbols.kernels for s in table]
-        self.engine = Engine(timeline, self._from_engine, None if typing is None else self._heard)
+        self.engine = Engine(timeline, self._from_engine, self.guest_keys.heard)
         self.window = Window(self, self._symbols, terminal_input, terminal_output)
 
     # ---- life ---------------------------------------------------------------------------------------
@@ -147,7 +145,7 @@ class Tui:
 
     def interrupt(self) -> None:
         """Break off what is going on; at rest, say how to leave."""
-        self.types = False
+        self.guest_keys.taken = False
         if self.engine.cancel():
             self.say("interrupted")
             # What was dropped may have been a wish to see something: have a look.
@@ -169,14 +167,14 @@ class Tui:
             return
         self.done = max(self.done, report.done)
         self.busy = report.busy
-        if self.types and self.idle:
-            self.types = False
+        if self.idle:
+            self.guest_keys.taken = False
         if report.message is not None:
             self.say(report.message, refused=report.refused)
         if report.shot is not None:
             self._show(report.shot)
         if report.select is not None:
-            self._select_from(*report.select)
+            select_from(self, *report.select)
         if report.page is not None:
             self.show_page(*report.page)
         self.window.invalidate()
@@ -187,44 +185,6 @@ class Tui:
             self.unselect(*_FOLLOWERS)
         if self._attachment is not None and self.idle:
             self._attachment.arrived(shot)
-
-    # ---- the guest's keys ---------------------------------------------------------------------------
-
-    def _heard(self) -> bytes | None:
-        """What the guest has written up to now, if that is to be seen before it is past."""
-        return self._typing.seen if self._typing is not None and self.types else None
-
-    def begin_typing(self) -> None:
-        """Let the guest run on, and have what is typed from now on."""
-        if self._typing is None:
-            self.say(
-                "what is typed goes to a guest only while it is recorded: --record", refused=True
-            )
-        elif self._typing.refusal:
-            self.say(self._typing.refusal, refused=True)
-        else:
-            self.focus_on("console")
-            self.types = True
-            self.move(lambda desk: desk.run_on(), "the guest has the keys", watched=True)
-
-    def end_typing(self) -> None:
-        """Have the keys back; the guest runs on."""
-        self.types = False
-        self.say("the guest runs on; ^C stops it" if not self.idle else "")
-
-    def type(self, data: bytes) -> None:
-        """Type to the guest."""
-        assert self._typing is not None
-        if not self._typing.type(data.replace(b"\r", b"\n")):
-            self.say("the guest does not read what is typed", refused=True)
-
-    def _select_from(self, pane: str, key: int) -> None:
-        self.select(pane, key)
-        self.focus_on(pane)
-        if pane == "events":
-            self.see(events_at=key)
-        elif pane == "code":
-            self.see(code_at=key)
 
     # ---- what is shown ------------------------------------------------------------------------------
 
@@ -246,8 +206,8 @@ class Tui:
 
     def last_line(self) -> StyleAndTextTuples:
         """The message."""
-        if self.types:
-            return [("class:warn", _TYPES)]
+        if self.guest_keys.taken:
+            return [("class:warn", TAKEN)]
         if self.message:
             return [("class:warn" if self.refused else "class:message", self.message)]
         return [
@@ -324,31 +284,6 @@ class Tui:
         """What can be done with what is selected in the pane with the focus."""
         return NOTHING if self.shot is None else selection.target(self.shot, self.layout)
 
-    def move_selection(self, by: int, *, sideways: bool = False) -> None:
-        """Move the selection, or the page that stands over the panes."""
-        page = self.layout.page
-        if page is not None:
-            top = max(0, min(page.top + by, len(page.lines) - 1))
-            self.change(page=replace(page, top=top))
-        elif self.shot is not None:
-            name = self.layout.focus
-            width = next((r.width for r in self.rectangles() if r.pane == name), 80)
-            self._take(name, selection.moved(self.shot, self.layout, by, width, sideways=sideways))
-
-    def _take(self, name: str, moved: Moved) -> None:
-        if moved.key is not None:
-            self.select(name, moved.key)
-        if moved.memory_at is not None:
-            self.unselect("memory")
-            self.see(memory_at=f"{moved.memory_at:#x}")
-        if moved.code_at is not None:
-            self.see(code_at=moved.code_at)
-        if moved.events_at is not None:
-            self.see(events_at=moved.events_at)
-        if moved.event_place is not None:
-            wish, place = self.wish, moved.event_place
-            self.move(lambda desk: desk.event_at(wish, place), stays=True)
-
     # ---- typing -------------------------------------------------------------------------------------
 
     def ask(self, prompt: str, text: str = "") -> None:
@@ -359,7 +294,7 @@ class Tui:
         """Carry out what was typed."""
         if prompt == "/":
             self.searched = text or self.searched
-            self.search_on(backwards=False)
+            search_on(self, backwards=False)
             return
         self.say("")
         self.change(page=None)
@@ -375,45 +310,6 @@ class Tui:
             self.say("a letter is wanted", refused=True)
             return
         self.move(lambda desk: work(desk, letter))
-
-    def search_on(self, *, backwards: bool) -> None:
-        """Go to the next place in the pane that has the searched-for text."""
-        text, name = self.searched, self.layout.focus
-        if not text or self.shot is None:
-            self.say("search for what? / asks", refused=True)
-            return
-        if name == "events":
-            wish, key = self.wish, selection.key_of(self.shot, self.layout, name)
-            after = -1 if key is None else key
-            self.move(
-                lambda desk: desk.find_event(wish, text, after, backwards=backwards),
-                f"searching {text}",
-                stays=True,
-            )
-            return
-        found = selection.found(self.shot, self.layout, text, backwards=backwards)
-        if found is None:
-            self.say(f"no line of this pane has {text!r} in it", refused=True)
-        else:
-            self.select(name, found)
-
-    # ---- the mouse ----------------------------------------------------------------------------------
-
-    def clicked(self, event: MouseEvent) -> None:
-        """Focus, select, seek; the wheel moves."""
-        x, y = event.position.x, event.position.y
-        where = next((r for r in self.rectangles() if r.contains(x, y)), None)
-        if where is None or self.shot is None:
-            return
-        match event.event_type:
-            case MouseEventType.SCROLL_DOWN | MouseEventType.SCROLL_UP:
-                self.change(focus=where.pane)
-                self.move_selection(3 if event.event_type is MouseEventType.SCROLL_DOWN else -3)
-            case MouseEventType.MOUSE_UP if event.button is MouseButton.LEFT:
-                self.change(focus=where.pane)
-                if where.pane == "timeline" and x - where.left >= LABEL:
-                    tick = tick_of(self.shot, x - where.left - LABEL, where.width - LABEL)
-                    self.move(lambda desk: desk.seek(tick), "seeking")
 
 
 def _layout(kept: Kept, ascii_only: bool) -> Layout:

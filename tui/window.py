@@ -40,6 +40,7 @@ from tui.actions import ACTIONS
 from tui.canvas import Canvas
 from tui.completion import Words
 from tui.keys import keys
+from tui.mouse import clicked
 from tui.text import clean
 from tui.theme import style_of
 
@@ -192,13 +193,13 @@ class Window:
         return [mark.name for mark in shot.bookmarks] if shot else []
 
     def _clicked(self, event: MouseEvent) -> None:
-        self._tui.clicked(event)
+        clicked(self._tui, event)
 
     # ---- keys -----------------------------------------------------------------------------------------
 
     def _bindings(self) -> KeyBindings:
         bindings = KeyBindings()
-        normal = Condition(lambda: not self.asking and not self._tui.types)
+        normal = Condition(lambda: not self.asking and not self._tui.guest_keys.taken)
         asking = Condition(lambda: self.asking)
         for key in keys():
             for sequence in key.keys:
@@ -214,15 +215,15 @@ class Window:
 
     def _bind_typing(self, bindings: KeyBindings) -> None:
         """Keys while they are the guest's."""
-        types = Condition(lambda: self._tui.types)
+        types = Condition(lambda: self._tui.guest_keys.taken)
         for key in ("escape", "c-]"):
-            bindings.add(key, filter=types, eager=True)(lambda _: self._tui.end_typing())
+            bindings.add(key, filter=types, eager=True)(lambda _: self._tui.guest_keys.take_back())
         bindings.add("c-c", filter=types, eager=True)(lambda _: self._tui.interrupt())
         for each in (Keys.Any, Keys.BracketedPaste):
             bindings.add(each, filter=types)(self._pass_on)
 
     def _pass_on(self, event: KeyPressEvent) -> None:
-        self._tui.type("".join(press.data for press in event.key_sequence).encode())
+        self._tui.guest_keys.type("".join(press.data for press in event.key_sequence).encode())
 
     def _on(self, action: str) -> Callable[[KeyPressEvent], None]:
         act = ACTIONS[action]

@@ -92,15 +92,15 @@ def test_what_is_typed_to_the_guest_is_in_the_trace_and_keys_are_the_screens_aga
             user.send("enter")
             await user.until(lambda: "hq:\n" in console(user))
             user.send("\x1d")
-            await user.until(lambda: not user.tui.types)
+            await user.until(lambda: not user.tui.guest_keys.taken)
             assert user.tui.engine.busy, "the guest runs on"
             await user.press("c-c", "E")
             assert not user.left
             assert "/" in user.lines[0]
             user.send("!")
-            await user.until(lambda: user.tui.types)
+            await user.until(lambda: user.tui.guest_keys.taken)
             user.send("c-c")
-            await user.until(lambda: not user.tui.types and user.tui.idle)
+            await user.until(lambda: not user.tui.guest_keys.taken and user.tui.idle)
 
     with recorded(asked, ()) as live:
         asyncio.run(session(live))
@@ -117,7 +117,7 @@ def test_where_nothing_can_be_typed_it_is_said_why(tmp_path: Path) -> None:
         async with Sitting(trace, 100, 30, typing=typing) as user:
             await user.press("!")
             assert ("--record" if live is None else "host's clock") in user.message
-            assert not user.tui.types
+            assert not user.tui.guest_keys.taken
 
     asyncio.run(session(None))
     with recorded(wish(tmp_path / "live.lgt"), ()) as live:
