@@ -13,6 +13,7 @@ ARGS   ?=
 FUZZ_EXAMPLES ?= 5000
 FUZZ_SECONDS ?= 600
 FUZZ_GUESTS ?= 10000
+FUZZ_INTERRUPTS ?= 100
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check bench guest traces screenshots fuzz gdbs tour clean
@@ -50,11 +51,12 @@ screenshots: $(READY) ## take the pictures of the full screen anew: README, docs
 	@$(BIN)/python -m tests.tui.documented
 	@$(BIN)/python -m tests.tui.screenshots
 
-fuzz: $(READY) ## damaged traces, hostile guests, rude debuggers, and the property tests with many more examples: an hour or more
+fuzz: $(READY) ## damaged traces, hostile guests, rude debuggers, ^C anywhere, and the property tests with many more examples: an hour or more
 	@$(BIN)/python -m tests.fuzz.trace --seconds $(FUZZ_SECONDS)
 	@$(BIN)/python -m tests.fuzz.travel
 	@$(BIN)/python -m tests.fuzz.hostile --runs $(FUZZ_GUESTS)
 	@$(BIN)/python -m tests.fuzz.gdb --seconds $(FUZZ_SECONDS)
+	@$(BIN)/python -m tests.fuzz.interrupt --runs $(FUZZ_INTERRUPTS)
 	@FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/python -m pytest -n $(JOBS) -m hypothesis \
 		--hypothesis-profile=fuzz --timeout=0 $(ARGS)
 

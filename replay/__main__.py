@@ -18,7 +18,9 @@ def main() -> NoReturn:
     """Run one command and exit with its code."""
     try:
         from replay.cli import run  # noqa: PLC0415
+        from replay.interruption import handle_interrupts  # noqa: PLC0415
 
+        handle_interrupts()
         code = run(sys.argv[1:])
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     except KeyboardInterrupt:

@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from os import PathLike, fspath
-from queue import Queue
+from queue import SimpleQueue
 from threading import Lock, Thread
 from types import TracebackType
 from typing import IO, Any, Self, TypeAlias
@@ -33,6 +33,7 @@ from typing import IO, Any, Self, TypeAlias
 from hostvm.errors import HostvmError
 from hostvm.units import Tick
 from replay.errors import ReplayError
+from replay.interruption import put_off
 from replay.log import TraceReader
 from replay.outcomes import Outcome
 from replay.rows import Rows
@@ -98,7 +99,8 @@ class Crew:
         assert count > 0
         self._units: deque[Unit] = deque()
         self._lock = Lock()
-        self._results: Queue[Results | str | None] = Queue()
+        # Of the other kind, a ^C can leave the lock held.
+        self._results: SimpleQueue[Results | str | None] = SimpleQueue()
         start = json.dumps({"path": fspath(path), "plan": plan.to_json()})
         self._threads: list[Thread] = []
         self.workers = [_spawn(start) for _ in range(count)]
@@ -133,9 +135,10 @@ class Crew:
             yield from self._round(alive)
 
     def _round(self, workers: Sequence[subprocess.Popen[bytes]]) -> Iterator[Results]:
-        self._threads = [Thread(target=self._feed, args=(worker,)) for worker in workers]
-        for thread in self._threads:
-            thread.start()
+        with put_off():
+            self._threads = [Thread(target=self._feed, args=(worker,)) for worker in workers]
+            for thread in self._threads:
+                thread.start()
         working = len(self._threads)
         while working:
             result = self._results.get()

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
+from types import FrameType
 
 import pytest
 
-from replay.interruption import put_off
+from replay.interruption import handle_interrupts, interrupt, put_off
+from tests.hostvm.quiet_world import hello, machine_of
 
 
 def interrupted(done: list[str], error: type[Exception] | None = None) -> None:
@@ -59,3 +62,39 @@ def test_other_threads_have_nothing_to_put_off() -> None:
     thread.start()
     thread.join()
     assert seen == [signal.getsignal(signal.SIGINT)]
+
+
+def test_where_the_engine_calls_python_it_comes_a_moment_later_and_is_not_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lost, met = [], []
+    monkeypatch.setattr(sys, "unraisablehook", lost.append)
+
+    def at_the_first_callback(frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and frame.f_code.co_name == "wrapper":
+            sys.setprofile(None)
+            met.append(frame.f_code.co_filename)
+            signal.raise_signal(signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        handle_interrupts()
+        assert signal.getsignal(signal.SIGINT) is interrupt
+        sys.setprofile(at_the_first_callback)
+        with pytest.raises(KeyboardInterrupt):
+            machine_of(hello())
+            threading.Event().wait(60)
+    finally:
+        sys.setprofile(None)
+        signal.signal(signal.SIGINT, before)
+    assert met
+    assert not lost
+
+
+def test_whoever_has_decided_about_it_keeps_that() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        handle_interrupts()
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
