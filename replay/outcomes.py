@@ -1,7 +1,7 @@
 """How a run is judged: what it is looked at for, and what has become of it.
 
 An `Oracle` is what somebody wants to know of each run; an `Outcome` is what one run has shown. Outcomes fall into
-classes: two runs that were killed for the same reason are of one class, also if an address in it differs. Both can be
+classes: two runs that were killed for the same reason are of one class, also if a number in it differs. Both can be
 written as JSON, for a journal and for other processes.
 
 Read next: sweep.py.
@@ -19,7 +19,19 @@ from hostvm.units import Tick
 from hostvm.x86 import WORD_MASK
 
 _NEVER = Tick(0)
-_NUMBER = re.compile(r"\b(?:0x[0-9a-f]+|[0-9a-f]{8})\b")
+# What makes two kernels' last words differ though it is one bug. "trap 14" and "f+0x10/0x20" say which bug it is.
+_TIMESTAMP = re.compile(r"^\s*(?:<\d>)?\[\s*\d+\.\d+\]\s*")
+_TELLING = (
+    r"[\w.]+\+0x[0-9a-f]+(?:/0x[0-9a-f]+)?",
+    r"EIP (?:is )?at \S+",
+    r"exitcode=\w+",
+    r"(?:trap|irq|interrupt|vector|signal|len|line|word|cpu|guest) #?-?\d+",
+)
+_NUMBER = re.compile(
+    rf"\b(?P<telling>{'|'.join(_TELLING)})\b"
+    r"|-?\b(?:0x[0-9a-f]+|[0-9a-f]{8}|\d[\d,]*(?:\.\d+)*)\b",
+    re.IGNORECASE,
+)
 
 
 class Verdict(Enum):
@@ -37,6 +49,11 @@ class Verdict(Enum):
     MET = "met"
     DIFFERS = "differs"
     STUCK = "stuck"
+
+    @property
+    def in_own_words(self) -> bool:
+        """Whether a kernel or lguest says why, and not who looks for it."""
+        return self in (Verdict.KILLED, Verdict.CRASHED, Verdict.PANIC)
 
     @property
     def failed(self) -> bool:
@@ -93,6 +110,11 @@ class Oracle:
         )
 
 
+def without_numbers(text: str) -> str:
+    """Last words with `*` for each number that may be another next time."""
+    return _NUMBER.sub(lambda found: found["telling"] or "*", _TIMESTAMP.sub("", text))
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """One place and what came of it. `end`: when the run was over; `delivered`: when lguest delivered the interrupt.
@@ -114,7 +136,7 @@ class Outcome:
     @property
     def kind(self) -> str:
         """The class that it belongs to."""
-        text = _NUMBER.sub("*", self.text)
+        text = without_numbers(self.text) if self.verdict.in_own_words else self.text
         return f"{self.verdict.value}: {text}" if text else self.verdict.value
 
     def to_json(self) -> dict[str, Any]:
@@ -171,4 +193,4 @@ def classes(outcomes: Iterable[Outcome]) -> list[Class]:
     return sorted(found.values(), key=lambda c: (not c.verdict.failed, -len(c.outcomes), c.kind))
 
 
-__all__ = ["Class", "Oracle", "Outcome", "Reception", "Verdict", "classes"]
+__all__ = ["Class", "Oracle", "Outcome", "Reception", "Verdict", "classes", "without_numbers"]

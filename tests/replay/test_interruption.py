@@ -67,8 +67,13 @@ def test_other_threads_have_nothing_to_put_off() -> None:
 def test_where_the_engine_calls_python_it_comes_a_moment_later_and_is_not_lost(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    lost, met = [], []
+    lost: list[object] = []
+    met: list[str] = []
     monkeypatch.setattr(sys, "unraisablehook", lost.append)
+
+    def make_and_wait() -> None:
+        machine_of(hello())
+        threading.Event().wait(60)
 
     def at_the_first_callback(frame: FrameType, event: str, _: object) -> None:
         if event == "call" and frame.f_code.co_name == "wrapper":
@@ -82,8 +87,7 @@ def test_where_the_engine_calls_python_it_comes_a_moment_later_and_is_not_lost(
         assert signal.getsignal(signal.SIGINT) is interrupt
         sys.setprofile(at_the_first_callback)
         with pytest.raises(KeyboardInterrupt):
-            machine_of(hello())
-            threading.Event().wait(60)
+            make_and_wait()
     finally:
         sys.setprofile(None)
         signal.signal(signal.SIGINT, before)

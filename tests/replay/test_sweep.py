@@ -302,3 +302,24 @@ def test_outcomes_and_plans_survive_json() -> None:
     plan = Plan((1, 3), 0, 5, force=True, oracle=Oracle(9, "p", ("a",), ("b",), (1, 2)))
     assert Plan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
     assert [c.kind for c in classes([one])] == ["killed: x"]
+
+
+@pytest.mark.parametrize(
+    ("said", "its_class"),
+    [
+        ("bad read address 0xffffffc8 len 4", "bad read address * len 4"),
+        ("unhandled trap 256 at 0xc01027dd (0x0)", "unhandled trap 256 at * (*)"),
+        ("unhandled trap -1 at 0x1", "unhandled trap -1 at *"),
+        ("[    1.234567] BUG: 17 left, pid 1,234", "BUG: * left, pid *"),
+        ("EIP: [<c0101234>] lguest_iret+0x10/0x12", "EIP: [<*>] lguest_iret+0x10/0x12"),
+        ("EIP at c0101234, after 22.5 s", "EIP at c0101234, after * s"),
+        ("irq 5: nobody cared (try 3)", "irq 5: nobody cared (try *)"),
+    ],
+)
+def test_a_class_keeps_the_numbers_that_say_which_bug_it_is(said: str, its_class: str) -> None:
+    assert outcome(7, Verdict.PANIC, said).kind == f"panic: {its_class}"
+
+
+def test_what_was_asked_for_is_not_mixed_with_what_else_was() -> None:
+    asked = (outcome(tick, Verdict.MET, f"eax == {tick}") for tick in (1, 2))
+    assert len(classes(asked)) == 2
