@@ -22,19 +22,21 @@ class Theme(Enum):
     NONE = "none"
 
 
+# A terminal's own green is too pale on white.
+_GREEN = "fg:#005f00"
 # Style: attributes without colour, then the colour on dark and on light ground.
 _LOOKS: Mapping[str, tuple[str, str, str]] = {
     "title": ("bold", "fg:ansicyan", "fg:ansiblue"),
     "focus": ("bold reverse", "fg:ansicyan", "fg:ansiblue"),
-    "border": ("", "fg:ansibrightblack", "fg:ansigray"),
+    "border": ("", "fg:ansibrightblack", "fg:ansibrightblack"),
     "cursor": ("reverse", "", ""),
-    "here": ("bold", "fg:ansigreen", "fg:ansigreen"),
+    "here": ("bold", "fg:ansigreen", _GREEN),
     "changed": ("bold underline", "fg:ansiyellow", "fg:ansired"),
     "dim": ("", "fg:ansibrightblack", "fg:ansibrightblack"),
-    "address": ("", "fg:ansiblue", "fg:ansiblue"),
-    "symbol": ("", "fg:ansigreen", "fg:ansigreen"),
+    "address": ("", "fg:ansibrightblue", "fg:ansiblue"),
+    "symbol": ("", "fg:ansigreen", _GREEN),
     "source": ("", "fg:ansibrightblack", "fg:ansibrightblack"),
-    "good": ("bold", "fg:ansigreen", "fg:ansigreen"),
+    "good": ("bold", "fg:ansigreen", _GREEN),
     "bad": ("bold", "fg:ansired", "fg:ansired"),
     "warn": ("bold", "fg:ansiyellow", "fg:ansimagenta"),
     "key": ("bold", "fg:ansiyellow", "fg:ansiblue"),
@@ -45,7 +47,7 @@ _LOOKS: Mapping[str, tuple[str, str, str]] = {
     "match": ("underline", "fg:ansimagenta", "fg:ansimagenta"),
     "host": ("", "fg:ansimagenta", "fg:ansimagenta"),
     "switcher": ("", "fg:ansiyellow", "fg:ansired"),
-    "kernel": ("", "fg:ansigreen", "fg:ansigreen"),
+    "kernel": ("", "fg:ansigreen", _GREEN),
     "user": ("", "fg:ansicyan", "fg:ansiblue"),
 }
 STYLES = frozenset(_LOOKS)
