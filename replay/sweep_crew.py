@@ -27,7 +27,6 @@ from dataclasses import dataclass
 from os import PathLike, fspath
 from queue import SimpleQueue
 from threading import Lock, Thread
-from types import TracebackType
 from typing import IO, Any, Self, TypeAlias
 
 from hostvm.errors import HostvmError
@@ -108,12 +107,7 @@ class Crew:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for worker in self.workers:
             worker.kill()
         for worker in self.workers:

@@ -23,7 +23,6 @@ import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from replay.chunks import CHUNK_HEADER_SIZE, ChunkHeader, Version, crc, unpack_chunk_header
@@ -289,12 +288,7 @@ class TraceInput:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._file.close()
 
     def close(self) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 
 import pytest
 
-from gdbstub.server import Server, listen_tcp
 from tests.gdbstub.debuggers import Gdb, found
 from tests.gdbstub.fake_target import COUNTER, HANDLER, SHADOW, SYSCALL, WORK, FakeTarget
+from tests.gdbstub.served import served
 
 pytestmark = pytest.mark.needs_gdb
 GDBS = found()
@@ -26,14 +25,8 @@ def gdb(request: pytest.FixtureRequest) -> Gdb:
 def address() -> Iterator[str]:
     target = FakeTarget()
     target.programs = {"": b""}
-    listener = listen_tcp(0)
-    server = Server(target, listener)
-    thread = threading.Thread(target=server.serve)
-    thread.start()
-    yield f"127.0.0.1:{listener.getsockname()[1]}"
-    server.stop()
-    thread.join()
-    listener.close()
+    with served(target) as at:
+        yield at
 
 
 def said(gdb: Gdb, address: str, *commands: str) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -11,9 +10,9 @@ from typing import Any
 import pytest
 from pygdbmi.gdbcontroller import GdbController
 
-from gdbstub.server import Server, listen_tcp
 from tests.gdbstub.debuggers import Gdb, found
 from tests.gdbstub.fake_target import HISTORY, LONG_HISTORY, WORK, FakeTarget
+from tests.gdbstub.served import served
 from tests.patience import PATIENCE, wait_until
 
 pytestmark = pytest.mark.needs_gdb
@@ -22,17 +21,12 @@ pytestmark = pytest.mark.needs_gdb
 class Driven:
     """A gdb under control, connected to a slow machine."""
 
-    def __init__(self, gdb: Gdb, target: FakeTarget) -> None:
-        self.target = target
-        self._listener = listen_tcp(0)
-        self._server = Server(target, self._listener)
-        self._thread = threading.Thread(target=self._server.serve)
-        self._thread.start()
+    def __init__(self, gdb: Gdb, address: str) -> None:
         where = ["env", f"PYTHONPATH={gdb.home}"] if gdb.home else []
         command = [*where, str(gdb.program), "-nx", "--quiet", "--interpreter=mi3"]
         self._controller = GdbController(command)
         self.ask("-gdb-set mi-async on")
-        self.ask(f"-target-select remote 127.0.0.1:{self._listener.getsockname()[1]}", "connected")
+        self.ask(f"-target-select remote {address}", "connected")
 
     def _until(self, wanted: str, first: list[dict[str, Any]]) -> dict[str, Any]:
         answers, end = first, time.monotonic() + PATIENCE
@@ -58,9 +52,6 @@ class Driven:
 
     def end(self) -> None:
         self._controller.exit()
-        self._server.stop()
-        self._thread.join()
-        self._listener.close()
 
 
 @pytest.fixture(params=found(), ids=str)
@@ -69,7 +60,7 @@ def drive(request: pytest.FixtureRequest) -> Iterator[Callable[[FakeTarget], Dri
 
         def driven(target: FakeTarget) -> Driven:
             target.programs = {"": b""}
-            running = Driven(request.param, target)
+            running = Driven(request.param, stack.enter_context(served(target)))
             stack.callback(running.end)
             return running
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import re
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from gdbstub.server import Server, listen_tcp
 from gdbstub.serving import GDB_SCRIPT
 from gdbstub.timeline_target import TimelineTarget
 from tests.gdbstub.debuggers import Gdb, found
+from tests.gdbstub.served import served
 from tests.replay.histories import record_guest, timeline_of
 
 pytestmark = pytest.mark.needs_gdb
@@ -36,13 +35,8 @@ def gdb(request: pytest.FixtureRequest) -> Gdb:
 @pytest.fixture(scope="module")
 def address(path: Path) -> Iterator[str]:
     """One server for all: each gdb leaves it to the next."""
-    with timeline_of(path) as timeline, listen_tcp(0) as listener:
-        server = Server(TimelineTarget(timeline), listener)
-        thread = threading.Thread(target=server.serve)
-        thread.start()
-        yield f"127.0.0.1:{listener.getsockname()[1]}"
-        server.stop()
-        thread.join()
+    with timeline_of(path) as timeline, served(TimelineTarget(timeline)) as at:
+        yield at
 
 
 def said(gdb: Gdb, address: str, *commands: str) -> list[str]:

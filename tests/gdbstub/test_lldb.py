@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import re
 import subprocess
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
 import pytest
 
-from gdbstub.server import Server, listen_tcp
 from gdbstub.timeline_target import TimelineTarget
 from tests.gdbstub.debuggers import lldb
+from tests.gdbstub.served import served
 from tests.patience import PATIENCE
 from tests.replay.histories import record_guest, timeline_of
 
@@ -34,13 +33,8 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def address(path: Path) -> Iterator[str]:
-    with timeline_of(path) as timeline, listen_tcp(0) as listener:
-        server = Server(TimelineTarget(timeline), listener)
-        thread = threading.Thread(target=server.serve)
-        thread.start()
-        yield f"127.0.0.1:{listener.getsockname()[1]}"
-        server.stop()
-        thread.join()
+    with timeline_of(path) as timeline, served(TimelineTarget(timeline)) as at:
+        yield at
 
 
 def said(address: str, *commands: str) -> str:

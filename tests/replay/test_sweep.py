@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,26 +22,21 @@ from replay.sweep import Sweep
 from replay.sweep_crew import Crew, Journal, sweep, units_of
 from replay.sweep_plan import BadSweep, Plan
 from replay.sweep_report import Report, squeezed
+from tests.replay.sweeps import PASSING, Made, sweeps
 
 TRACES = Path(__file__).parents[2] / "traces"
-PASSING = TRACES / "iret-race" / "passing.lgt"
 FIXED = TRACES / "iret-race" / "fixed.lgt"
 RACE = Tick(302_511)
 SHORT = Plan(oracle=Oracle(ticks=2_000))
 KILLING = Plan(oracle=Oracle(ticks=20_000))
 
 
-Made = Callable[..., Sweep]
 Judged = Callable[[Oracle], Outcome]
 
 
 @pytest.fixture(scope="module")
 def made() -> Iterator[Made]:
-    with ExitStack() as readers:
-
-        def make(plan: Plan, path: Path = PASSING) -> Sweep:
-            return Sweep(readers.enter_context(TraceReader(path)), plan)
-
+    with sweeps() as make:
         yield make
 
 

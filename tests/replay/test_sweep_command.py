@@ -14,8 +14,8 @@ from replay.exit_codes import ExitCode
 from replay.log import TraceReader
 from replay.session import Session
 from tests.patience import PATIENCE, wait_until
+from tests.replay.sweeps import PASSING
 
-PASSING = Path(__file__).parents[2] / "traces" / "iret-race" / "passing.lgt"
 RACE = ["--window", "302505..302515", "--ticks", "20k"]
 Capture = pytest.CaptureFixture[str]
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,29 +12,22 @@ from hostvm.units import Tick
 from replay import cli
 from replay.events import HostInterrupt
 from replay.exit_codes import ExitCode
-from replay.log import TraceReader
 from replay.outcomes import Oracle, Reception, Verdict
-from replay.sweep import Sweep
 from replay.sweep_crew import sweep
 from replay.sweep_plan import BadSweep, Plan
 from replay.sweep_world import Background
+from tests.replay.sweeps import PASSING, Made, sweeps
 
 TRACES = Path(__file__).parents[2] / "traces"
-PASSING = TRACES / "iret-race" / "passing.lgt"
 TAKEN = Tick(321_012)
 BUSY = Tick(318_000)
 SHORT = Oracle(ticks=3_000)
-Made = Callable[..., Sweep]
 Capture = pytest.CaptureFixture[str]
 
 
 @pytest.fixture(scope="module")
 def made() -> Iterator[Made]:
-    with ExitStack() as readers:
-
-        def make(plan: Plan, path: Path = PASSING) -> Sweep:
-            return Sweep(readers.enter_context(TraceReader(path)), plan)
-
+    with sweeps() as make:
         yield make
 
 

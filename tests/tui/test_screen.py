@@ -196,6 +196,30 @@ def test_a_long_search_is_interrupted_where_it_began() -> None:
     sit(look)
 
 
+def test_the_mouse_seeks_focuses_and_moves() -> None:
+    async def look(user: Sitting) -> None:
+        def at(pane: str) -> tuple[int, int]:
+            place = next(r for r in user.tui.rectangles() if r.pane == pane)
+            return place.left + place.width // 2 + 1, place.top + 2
+
+        async def mouse(button: int, place: tuple[int, int]) -> None:
+            x, y = place
+            await user.press(f"\x1b[<{button};{x};{y}M", f"\x1b[<{button};{x};{y}m")
+
+        await user.press("M")
+        await mouse(0, at("timeline"))
+        there = user.tick
+        assert 0 < there < user.timeline.end_tick
+        await mouse(0, at("events"))
+        assert user.tui.layout.focus == "events"
+        chosen = user.tui.layout.cursors.get("events")
+        await mouse(65, at("events"))
+        assert user.tui.layout.cursors["events"] != chosen
+        assert user.tick == there
+
+    sit(look)
+
+
 def test_help_has_every_key_of_the_table() -> None:
     async def look(user: Sitting) -> None:
         await user.press("?")
