@@ -8,7 +8,9 @@ sets the low half, or after the prefix the high half. Later each sets as many bi
 CLI is skipped too. 2.6.23 knows its kernel by its addresses, later ones by the ring.
 
 One thing that is said to a port has a meaning here, unless lguest is to be as it was: a PC's keyboard controller resets
-it when told to pulse its output lines, and so kernels without a hypercall for it restart.
+it when told to pulse its output lines, and so kernels without a hypercall for it restart. They wait until it takes
+commands; so in its status, all ones, the bit that says that it is busy is clear. A kernel that looks for a keyboard
+still finds none: there seems to be no end of what it could read.
 
 Source: lguest, drivers/lguest/core.c (2.6.23), drivers/lguest/x86/core.c (later).
 """
@@ -29,8 +31,10 @@ _OPERAND_SIZE = 0x66
 _CLI = 0xFA
 _LENGTHS = {0xE4: 2, 0xEC: 1, 0xE6: 2, 0xEE: 1}  # by opcode without its width bit
 _READS = (0xE4, 0xEC)
-_OUT_IMMEDIATE, _OUT_DX = 0xE6, 0xEE
-_KEYBOARD_CONTROLLER, _PULSE_RESET = 0x64, 0xFE
+_OUT_IMMEDIATE = 0xE6
+_IN_IMMEDIATE = 0xE4
+_BYTES = (0xE4, 0xE6, 0xEC, 0xEE)
+_KEYBOARD_CONTROLLER, _BUSY, _PULSE_RESET = 0x64, 0x02, 0xFE
 
 
 def emulate_insn(guest: Lguest) -> bool:
@@ -52,20 +56,22 @@ def emulate_insn(guest: Lguest) -> bool:
     if kind in _READS:
         read = _ones_by_width if guest.abi.port_read_by_width else _ones_as_first_written
         regs.eax |= read(bool(opcode & 1), prefixed)
-    elif opcode in (_OUT_IMMEDIATE, _OUT_DX) and not prefixed:
-        _said_to_port(guest, opcode, address)
+    if Quirk.RESET_UNHEARD not in guest.quirks and opcode in _BYTES and not prefixed:
+        _keyboard_controller(guest, opcode, address)
     regs.eip = regs.eip + prefixed + _LENGTHS[kind] & WORD_MASK
     return True
 
 
-def _said_to_port(guest: Lguest, opcode: int, address: int) -> None:
-    """One byte goes to a port; the instruction is at `address`, guest-physical."""
-    if Quirk.RESET_UNHEARD in guest.quirks or guest.regs.eax & 0xFF != _PULSE_RESET:
-        return
+def _keyboard_controller(guest: Lguest, opcode: int, address: int) -> None:
+    """A byte came from a port, or goes there: the one port at which somebody listens; `address` is guest-physical."""
     port = guest.regs.edx & 0xFFFF
-    if opcode == _OUT_IMMEDIATE:
+    if opcode in (_IN_IMMEDIATE, _OUT_IMMEDIATE):
         port = guest.memory.read(address + 1 & WORD_MASK, 1)[0]
-    if port == _KEYBOARD_CONTROLLER:
+    if port != _KEYBOARD_CONTROLLER:
+        return
+    if opcode & 0xFE in _READS:
+        guest.regs.eax &= ~_BUSY
+    elif guest.regs.eax & 0xFF == _PULSE_RESET:
         guest.ended = EndReason.RESTART, ""
 
 

@@ -63,8 +63,8 @@ class Quirk(Flag):
     RESET_UNHEARD = auto()
     """A kernel that has the keyboard controller reset its PC is not heard, as all that it says to ports.
 
-    That is how kernels restart up to 2.6.24, which have no hypercall for it: they say it again for minutes, then die of
-    a trap. Meant: a reset is a restart.
+    That is how kernels restart up to 2.6.24, which have no hypercall for it: they wait for it and say it again for
+    minutes, then die of a trap. Meant: it seems to take commands, and a reset is a restart.
     """
 
 

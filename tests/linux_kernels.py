@@ -11,7 +11,11 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cache
 from pathlib import Path
+
+from elftools.elf.elffile import ELFFile
+from elftools.elf.sections import SymbolTableSection
 
 from hostvm.abi import Abi, Call, DevicePage, generation
 from replay.catalogue import read_kernel
@@ -74,14 +78,20 @@ class LinuxBoot:
         return generation(read_kernel(self.kernel).abi)
 
     @property
-    def has_virtio(self) -> bool:
-        """Whether its devices are not those of 2.6.23, which had no random numbers."""
-        return self.abi.device_page is not DevicePage.LGUEST_BUS
+    def has_random_numbers(self) -> bool:
+        """Whether it can have a device for them; that came with 2.6.25."""
+        return self.abi.device_page not in (DevicePage.LGUEST_BUS, DevicePage.CONFIG_LIST)
 
     @property
     def can_restart(self) -> bool:
         """Whether there is a hypercall for it; before, a Guest tried what restarts a PC, for ages and in vain."""
         return Call.SHUTDOWN in self.abi.hypercalls.values()
+
+    def lacks(self, *needs: tuple[str, ...]) -> str:
+        """What its configuration has not: for each need one function must be there. Empty if nobody can tell."""
+        names = _functions(self.kernel)
+        gone = [need[0] for need in needs if names and not names.intersection(need)]
+        return f"{self.kernel.name} was built without {', '.join(gone)}" if gone else ""
 
     @property
     def command_line(self) -> str:
@@ -97,6 +107,18 @@ class LinuxBoot:
         path = folder / f"initramfs-{ending.name}.gz"
         path.write_bytes(gzip.compress(small_user_space(ending, poke)))
         return path
+
+
+@cache
+def _functions(kernel: Path) -> frozenset[str]:
+    """Names in the kernel's symbol table, if it is a vmlinux that has one."""
+    with kernel.open("rb") as file:
+        if file.read(4) != b"\x7fELF":
+            return frozenset()
+        table = ELFFile(file).get_section_by_name(".symtab")
+        if not isinstance(table, SymbolTableSection):
+            return frozenset()
+        return frozenset(symbol.name for symbol in table.iter_symbols())
 
 
 def boots() -> tuple[LinuxBoot, ...]:

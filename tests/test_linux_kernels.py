@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import gzip
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
+import hostvm
+from tests.ext2_image import ext2_image
 from tests.linux_console import DIFFERENCES, comparable
-from tests.linux_kernels import GREETING, VARIABLE, Ending, boots, small_user_space
+from tests.linux_kernels import GREETING, VARIABLE, Ending, LinuxBoot, boots, small_user_space
+from tests.linux_peer import ADDRESS, answer_to
+from tests.linux_user_space import user_space
 
 NATIVE = b"""\x1b[2JSeaBIOS (version 1)
 Linux version 3.2.65 (me@here) #1
@@ -94,3 +99,49 @@ def test_each_difference_has_its_reason() -> None:
     reasons = [difference.why for difference in DIFFERENCES]
     assert all(reasons)
     assert len(set(reasons)) == len(reasons)
+
+
+def test_a_disk_is_an_ext2_with_one_file(tmp_path: Path) -> None:
+    if shutil.which("e2fsck") is None or shutil.which("debugfs") is None:
+        pytest.skip("NOBODY ELSE HAS LOOKED AT THE DISK: there are no e2fsck and debugfs here")
+    disk, data = tmp_path / "disk", bytes(range(256)) * 20
+    disk.write_bytes(ext2_image("given", data))
+    subprocess.run(["e2fsck", "-fn", disk], check=True, capture_output=True)
+    look = subprocess.run(["debugfs", "-R", "cat /given", disk], check=True, capture_output=True)
+    assert look.stdout == data
+
+
+def test_the_user_space_that_does_more_has_its_devices(tmp_path: Path) -> None:
+    archive = gzip.decompress(user_space(tmp_path).read_bytes())
+    for name in (b"init\0", b"dev/hvc0\0", b"mnt\0", b"TRAILER!!!\0"):
+        assert name in archive
+
+
+def test_the_peer_answers_what_is_meant_for_it() -> None:
+    guest, here = b"\x02\0\0\0\0\1", b"\x0a\0\2\x0f"
+    ask = bytes.fromhex("000108000604 0001") + guest + here + bytes(6)
+    answer = answer_to(b"\xff" * 6 + guest + b"\x08\x06" + ask + ADDRESS)
+    assert answer[:6] == guest
+    assert answer[14:22] == bytes.fromhex("0001080006040002")
+    assert answer[28:32] == ADDRESS
+    assert answer[38:42] == here
+    ip = bytes.fromhex("4500 0021 0000 4000 4011 0000") + here + ADDRESS
+    udp = bytes.fromhex("1b58 0007 000d 1234") + b"hello"
+    answer = answer_to(answer[6:12] + guest + b"\x08\0" + ip + udp)
+    assert answer[26:34] == ADDRESS + here
+    assert answer[34:38] == bytes.fromhex("0007 1b58")
+    assert answer[42:47] == b"HELLO"
+    words = sum(int.from_bytes(answer[at : at + 2], "big") for at in range(14, 34, 2))
+    assert words % 0xFFFF == 0
+    for other in (ask + here, b"\x45" * 30):
+        assert answer_to(b"\xff" * 6 + guest + b"\x08\x06" + other) == b""
+
+
+def test_what_a_kernel_was_built_without_is_told_by_its_symbols(place: Path) -> None:
+    put(place, "vmlinux-none")
+    (boot,) = boots()
+    assert boot.lacks(("inet_init",)) == ""
+    shipped = Path(hostvm.__file__).parent / "guest" / "images" / "kestrel.elf"
+    it = LinuxBoot("kestrel", shipped, None, None, None, "", 64)
+    assert it.lacks(("inet_init", "other")) == "kestrel.elf was built without inet_init"
+    assert it.lacks(("inet_init", "PAGE_OFFSET")) == ""

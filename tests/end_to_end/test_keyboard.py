@@ -7,7 +7,6 @@ import signal
 import sys
 import termios
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import pexpect
 import pytest
 
 from tests.end_to_end.commands import command, environment, lgreplay
+from tests.end_to_end.terminals import Spawn, ended
 from tests.patience import PATIENCE, wait_until
 
 pytestmark = pytest.mark.needs_terminal
@@ -23,37 +23,6 @@ CTRL_A, CTRL_C, CTRL_D = "\x01", "\x03", "\x04"
 ECHO = ("record", "--guest", "kestrel", "-o", "t.lgt", "--append", "init=echo tty quiet")
 RAW_ECHO = ("record", "--guest", "kestrel", "-o", "t.lgt", "--append", "init=echo quiet")
 LFLAG = 3
-
-Spawn = Callable[..., Any]
-
-
-@pytest.fixture
-def at_a_terminal(tmp_path: Path) -> Iterator[Spawn]:
-    """Start a program at a terminal of its own; whatever is left of it is killed in the end."""
-    started: list[Any] = []
-
-    def spawn(program: str, *rest: str) -> Any:
-        child = pexpect.spawn(
-            program,
-            list(rest),
-            cwd=str(tmp_path),
-            env=environment(),
-            timeout=PATIENCE,
-            encoding="utf-8",
-        )
-        child.delaybeforesend = None
-        started.append(child)
-        return child
-
-    yield spawn
-    for child in started:
-        child.close(force=True)
-
-
-@pytest.fixture
-def terminal(at_a_terminal: Spawn) -> Spawn:
-    """Start a command at a terminal of its own."""
-    return lambda *arguments: at_a_terminal(*command(*arguments))
 
 
 @pytest.fixture
@@ -71,13 +40,6 @@ def recorder_beneath(child: Any) -> int:
 
 def settings(child: Any) -> list[Any]:
     return termios.tcgetattr(child.child_fd)
-
-
-def ended(child: Any) -> int:
-    child.expect(pexpect.EOF)
-    child.wait()
-    assert child.exitstatus is not None, child.signalstatus
-    return int(child.exitstatus)
 
 
 def test_a_guest_is_typed_at_and_all_of_it_replays(terminal: Spawn, tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def wish(boot: LinuxBoot, initrd: Path | None, *more: str, devices: bool = True)
     arguments = ["--kernel", str(boot.kernel), "--memory", f"{boot.memory}M", *more]
     arguments += ["--append", boot.command_line] if "--append" not in more else []
     arguments += ["--initrd", str(initrd)] if initrd else []
-    arguments += ["--rng"] if devices and boot.has_virtio else []
+    arguments += ["--rng"] if devices and boot.has_random_numbers else []
     arguments += ["--disk", str(boot.disk)] if boot.disk and devices else []
     return arguments
 

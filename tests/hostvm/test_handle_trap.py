@@ -231,3 +231,21 @@ def test_a_user_program_cannot_reset_the_machine() -> None:
     bench.guest.ss1, bench.guest.esp1 = 0x69, STACK
     assert handled_by(bench) == "guest"
     assert bench.guest.ended is None
+
+
+@pytest.mark.parametrize(
+    ("code", "eax"),
+    [
+        (b"\xe4\x64", 0x123400FD),
+        (b"\xec", 0x123400FD),
+        (b"\xe4\x60", 0x123400FF),
+        (b"\xed", ALL_ONES),
+        (b"\x66\xec", 0x123400FF),
+    ],
+)
+def test_the_keyboard_controller_seems_to_take_commands_if_corrected(code: bytes, eax: int) -> None:
+    bench = trapped(GP, 0, quirks=UPSTREAM & ~Quirk.RESET_UNHEARD)
+    bench.memory.write(CODE, code)
+    bench.regs.edx, bench.regs.eax = 0x64, 0x12340000
+    assert handled_by(bench) == "host"
+    assert bench.regs.eax == eax
