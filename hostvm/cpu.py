@@ -715,7 +715,8 @@ class Cpu:
     def _on_interrupt(self, _uc: int, vector: int, _data: int) -> None:
         env = self.env
         env.old_exception = EMPTY_EXCEPTION
-        if vector == _PF and not env.retaddr:
+        # INT 14 is none, though a fetch fault may have been the last.
+        if vector == _PF and not env.retaddr and not env.exception_is_int:
             if self._counter.value >= self._budget.value:
                 self._take_back(_Why.LATE_FETCH)
                 return

@@ -107,7 +107,8 @@ __attribute__((visibility("default"))) void lg_on_interrupt(void *uc, uint32_t v
         return;
     }
     env->old_exception = -1;
-    if (vector == PAGE_FAULT && !env->retaddr) {
+    /* INT 14 is none, though a fetch fault may have been the last. */
+    if (vector == PAGE_FAULT && !env->retaddr && !env->exception_is_int) {
         if (machine->steps >= machine->limit) {
             take_back(machine, LATE_FETCH);
             return;
