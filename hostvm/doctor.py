@@ -37,8 +37,9 @@ def check_python() -> Finding:
 
 
 def check_engine() -> Finding:
-    """The CPU engine: installed, the right version, laid out as cpu.py relies on."""
-    from hostvm.cpu import ENGINE_VERSION, Cpu
+    """The CPU engine: installed, the right version, laid out as engine_layout.py says."""
+    from hostvm.cpu import Cpu
+    from hostvm.engine import ENGINE_VERSION
     from hostvm.memory import PhysicalMemory
     from hostvm.memory_map import HOST_AREA
     from hostvm.x86 import PAGE_SIZE

@@ -9,7 +9,7 @@ costs nothing elsewhere. A byte pattern is a cheap first sieve; a disassembly of
 pattern is an instruction. Where the disassembler gives up, the rest of the block is taken as suspect: a hook too many
 is harmless, because the hook looks at the instruction again.
 
-Read next: cpu.py (hooks), x87.py (the maths).
+Read next: gap_filler.py (hooks), x87.py (the maths).
 """
 
 from __future__ import annotations

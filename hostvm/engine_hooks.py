@@ -1,7 +1,7 @@
 """The engine's hooks: what each kind is called with, as C sees it, and adding and removing them.
 
 A hook that is a Python function must be kept alive for as long as the engine may call it. One of the compiled part is
-an address, and is given its data. Read next: cpu.py.
+an address, and is given its data. Read next: engine.py.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Whether a program may use a port: IOPL, then the I/O permission bitmap of the TSS. The engine lets everybody.
 
-Source: Intel SDM volume 1, 19.5. Read next: cpu.py, whose hooks ask.
+Source: Intel SDM volume 1, 19.5. Read next: gap_filler.py, whose hooks ask.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 `PhysicalMemory` is one flat, lazily committed mapping that the CPU engine shares; Python sees it without copying.
 The engine caches translations of code, so a write from Python must be known to it: `write` is the one door, and it
-notes the pages written for the CPU to look at before it runs again (cpu.py decides whether code was hit), and once more
-for whoever takes snapshots (dirty_pages.py). A `listener` hears of each such write before it is made.
+notes the pages written for the CPU to look at before it runs again (translations.py decides whether code was hit), and
+once more for whoever takes snapshots (dirty_pages.py). A `listener` hears of each such write before it is made.
 
 `GuestMemory` is what lguest calls lgread and lgwrite: guest-physical addresses, checked against the Guest's limit, and
 a wrong address kills the Guest. The limit rule differs by generation: up to 3.9 a range that ends exactly at the limit

@@ -11,7 +11,7 @@ access begins; so ranges are stretched downwards by the longest access, and each
 What Python stores (the Host, devices, interrupt frames) comes by the same door, see memory.py.
 
 A probe that is installed costs time even where it never reports: all loads, or all stores, then take the engine's
-slow path. So memory probes are split by direction. Read next: cpu.py, which installs them.
+slow path. So memory probes are split by direction. Read next: probe_hooks.py, which installs them.
 """
 
 from __future__ import annotations

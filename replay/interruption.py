@@ -53,7 +53,7 @@ def put_off() -> Iterator[None]:
 
 
 # Files and functions that guard what the engine calls.
-_GUARDS = (("hostvm/cpu.py", "call"), ("unicorn/unicorn_py3/unicorn.py", "wrapper"))
+_GUARDS = (("hostvm/engine_stop.py", "call"), ("unicorn/unicorn_py3/unicorn.py", "wrapper"))
 _A_MOMENT_S = 0.001
 
 

@@ -14,9 +14,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Protocol
 
-from hostvm.cpu import ENGINE_VERSION
 from hostvm.cpuid import MODEL_NAME
 from hostvm.devices.config import parse_device
+from hostvm.engine import ENGINE_VERSION
 from hostvm.launcher import GuestConfig
 from hostvm.machine import MachineConfig
 from hostvm.quirks import Quirk, corrected_names, quirks_without

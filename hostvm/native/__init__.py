@@ -10,7 +10,7 @@ none:
 (iii) it was built from other sources, or lays the engine's state out differently than hostvm/engine_layout.py.
 
 Without it the engine counts instruction by instruction and Python delivers: slower, the same states at the same ticks.
-Read next: run.c, then hostvm/counting.py.
+Read next: run.c, then hostvm/block_count.py.
 """
 
 from __future__ import annotations

@@ -41,8 +41,9 @@ _WORLD = (
 )
 _HOOKS = (
     "_on_interrupt",
-    "_on_block",
+    "_on_made",
     "_on_gap",
+    "_on_iret",
     "_on_invalid",
     "_on_cpuid",
     "_on_rdtsc",
@@ -157,15 +158,21 @@ class Parts:
 
 
 def _take_apart(arguments: list[str]) -> dict[str, float]:
-    from hostvm import cpu, machine
+    from hostvm import cpu, engine, gap_filler, instruction_count, machine, translations
     from hostvm.native import blocks
     from replay import recording
     from replay.cli import run
 
     parts = Parts()
-    parts.watch(cpu, ("_EMU_START",), "engine")
+    parts.watch(engine, ("_EMU_START",), "engine")
     parts.watch(blocks.Blocks, ("run",), "engine")
-    parts.watch(cpu.Cpu, _HOOKS, "traps and new code")
+    for place in (
+        cpu.Cpu,
+        gap_filler.GapFiller,
+        instruction_count.InstructionCount,
+        translations.Translations,
+    ):
+        parts.watch(place, _HOOKS, "traps and new code")
     parts.watch(cpu.Cpu, ("run", "_run"), "stretches")
     parts.watch(machine.Machine, ("_host_turn",), "Host")
     parts.watch(machine.Machine, ("_report",), "digests")

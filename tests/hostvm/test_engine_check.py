@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-import hostvm.cpu
+import hostvm.engine
 from hostvm.cpu import Cpu
 from hostvm.engine_check import check_page_fault, check_registers, check_software_interrupt
 from hostvm.engine_layout import Env, SelfReader, find_counter, find_env, find_jump_cache
@@ -27,7 +27,7 @@ class _MovedField:
 
     def __call__(self, name: str, value: Any) -> None:
         if name != self._name:
-            self._cpu._write_register(name, value)
+            self._cpu.engine.write_register(name, value)
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_a_register_that_is_kept_elsewhere_is_named(name: str) -> None:
 
 
 def test_another_release_of_the_engine_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hostvm.cpu, "ENGINE_VERSION", "2.9.9")
+    monkeypatch.setattr(hostvm.engine, "ENGINE_VERSION", "2.9.9")
     with pytest.raises(EngineMisfit, match=r"2\.9\.9 is needed"):
         Cpu(PhysicalMemory(HostPhysical(0), MEMORY))
 

@@ -83,8 +83,9 @@ def test_probes_take_the_counting_away_and_a_long_run_without_them_gives_it_back
     with counting(COMPILED):
         bare = BareMachine(b"\x40\xeb\xfd")
     bare.start(3)
-    blocks = bare.cpu._blocks
-    assert blocks is not None
+    by_blocks = bare.cpu._by_blocks
+    assert by_blocks is not None
+    blocks = by_blocks.blocks
     bare.cpu.run(100)
     assert blocks.on
     bare.cpu.set_probes(Probes(code=(EVERYWHERE,)))
