@@ -7,6 +7,8 @@ Two forms exist. Up to 3.0, IN with an odd opcode sets all of EAX even after the
 sets the low half, or after the prefix the high half. Later each sets as many bits as it reads. From 2.6.34 on a lone
 CLI is skipped too. 2.6.23 knows its kernel by its addresses, later ones by the ring.
 
+What else a Guest's kernel may touch if a bug of lguest is corrected stands in debug_registers.py.
+
 One thing that is said to a port has a meaning here, unless lguest is to be as it was: a PC's keyboard controller resets
 it when told to pulse its output lines, and so kernels without a hypercall for it restart. They wait until it takes
 commands; so in its status, all ones, the bit that says that it is busy is clear. A kernel that looks for a keyboard
@@ -19,6 +21,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from hostvm.debug_registers import move_debug_register
 from hostvm.observations import EndReason
 from hostvm.quirks import Quirk
 from hostvm.switcher import GUEST_RING
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
     from hostvm.lguest import Lguest
 
 _OPERAND_SIZE = 0x66
-_CLI = 0xFA
+_CLI, _TWO_BYTES = 0xFA, 0x0F
 _LENGTHS = {0xE4: 2, 0xEC: 1, 0xE6: 2, 0xEE: 1}  # by opcode without its width bit
 _READS = (0xE4, 0xEC)
 _OUT_IMMEDIATE = 0xE6
@@ -52,7 +55,7 @@ def emulate_insn(guest: Lguest) -> bool:
         opcode = guest.memory.read(address + 1 & WORD_MASK, 1)[0]
     kind = opcode & 0xFE
     if kind not in _LENGTHS:
-        return False
+        return opcode == _TWO_BYTES and not prefixed and move_debug_register(guest, address)
     if kind in _READS:
         read = _ones_by_width if guest.abi.port_read_by_width else _ones_as_first_written
         regs.eax |= read(bool(opcode & 1), prefixed)

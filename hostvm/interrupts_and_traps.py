@@ -87,7 +87,7 @@ def _run_handler(guest: Lguest, lo: int, hi: int) -> None:
     regs = guest.regs
     regs.cs = KERNEL_CS
     regs.eip = gate_offset(lo, hi)
-    if guest.abi.traps_clear_flags:
+    if guest.abi.traps_clear_flags or Quirk.HANDLER_KEEPS_TF not in guest.quirks:
         regs.eflags &= _NOT_CLEARED
     if gate_type(hi) == _INTERRUPT_GATE and not guest.data.put(guest.data.layout.irq_enabled, 0):
         raise GuestKilled("Disabling interrupts")

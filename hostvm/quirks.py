@@ -67,6 +67,22 @@ class Quirk(Flag):
     minutes, then die of a trap. Meant: it seems to take commands, and a reset is a restart.
     """
 
+    DEBUG_REGISTERS_FAULT = auto()
+    """A kernel that touches a debug register in ring 1 has a protection fault, and its handler touches them as well.
+
+    Kernels up to 3.11 read DR6 when a program is single-stepped, and those from 3.3 on show all of them with each oops.
+    So a single step in a program is the kernel's end, and one oops becomes an endless row of them, until the stack is
+    full. Meant: no breakpoint is ever set, so they read as they are without one, with a single step noted; writing
+    changes nothing.
+    """
+
+    HANDLER_KEEPS_TF = auto()
+    """A trap or an interrupt that the Host reflects leaves TF, NT, RF and VM as they were (until 4.1).
+
+    So the handler of a program's single step is single-stepped in turn, endlessly. Meant: they are cleared, as hardware
+    does. A program in a Guest up to 3.11 can be single-stepped if this bug and the one before are corrected.
+    """
+
 
 UPSTREAM = ~Quirk(0)
 CORRECTED = Quirk(0)

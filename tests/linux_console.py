@@ -57,6 +57,7 @@ DIFFERENCES: tuple[Difference, ...] = (
         r"^Memory: \d+",
         r"^ +(fixmap|pkmap|vmalloc|lowmem) +: ",
         r"^PERCPU: Embedded",
+        r"^Initmem setup node \d",
         r"^(PID|Dentry cache|Inode-cache|Mount-cache|TCP|UDP|UDP-Lite) .*hash table entries",
         r"^msgmni has been set to ",
     ),
@@ -65,6 +66,7 @@ DIFFERENCES: tuple[Difference, ...] = (
         "a Guest knows where it runs, and switches to paravirtual operations",
         r"^Booting paravirtualized kernel",
         r"^KVM setup|^kvm-clock",
+        r"^lguest: Console via virtio-pci",
     ),
     _line(
         "the Guest's time stamp counter is marked unusable; the native one is measured",
@@ -74,6 +76,7 @@ DIFFERENCES: tuple[Difference, ...] = (
         r"BogoMIPS",
         r"^(Switching|Switched) to clocksource",
         r"^Clocksource \w+ unstable",
+        r"^clocksource (lguest|pit|tsc|hpet|acpi_pm|kvm-clock)\b",
         r"^sched_clock: ",
         r"^hrtimer: interrupt took \d+ ns|^sched: RT throttling activated",
     ),

@@ -8,10 +8,11 @@
 
 enum {
     EXIT = 1, FORK, READ, WRITE, OPEN, CLOSE, MKNOD = 14, MOUNT = 21, SYNC = 36, MKDIR = 39, UMOUNT = 22,
-    IOCTL = 54, DUP2 = 63, SETSID = 66, REBOOT = 88, SOCKETCALL = 102, FSYNC = 118, POLL = 168,
+    GETPID = 20, PTRACE = 26, KILL = 37, IOCTL = 54, DUP2 = 63, SETSID = 66, REBOOT = 88, SOCKETCALL = 102, FSYNC = 118, POLL = 168,
 };
 enum { SOCKET = 1, BIND, CONNECT, LISTEN, ACCEPT, SENDTO = 11, RECVFROM, SETSOCKOPT = 14 };
 enum { POWEROFF = 0x4321FEDC, RESTART = 0x01234567 };
+enum { TRACEME = 0, PEEKTEXT, PEEKUSER = 3, CONTINUE = 7, SINGLESTEP = 9, SIGTRAP = 5, TRAPPED = 0x057F };
 enum { RDWR = 2, CREATE = 0x40 | 0x200, BLKFLSBUF = 0x1261, TIOCSCTTY = 0x540E };
 
 static char line[4096];
@@ -288,6 +289,39 @@ static void try_peer(const char *digits) {
     must("to hear of the peer", -110);
 }
 
+/* ---- a debugger: it single-steps another program from one mark to the next ---- */
+
+enum { MARK = 0xF8F9F8, NEXT_MARK = 0xF9F8F9 };
+
+static void traced(void) {
+    must("to be traced", syscall(PTRACE, TRACEME, 0, 0, 0));
+    syscall(KILL, syscall(GETPID, 0, 0, 0, 0), SIGTRAP, 0, 0);
+    asm volatile("clc; stc; clc; mov $10, %%ecx; 1: loop 1b; stc; clc; stc" : : : "ecx", "cc");
+    syscall(EXIT, 7, 0, 0, 0);
+}
+
+/* The three bytes at which the program stands. */
+static int where(int child) {
+    int eip, text;
+    must("to look", syscall(PTRACE, PEEKUSER, child, 12 * 4, (int)&eip));
+    must("to read", syscall(PTRACE, PEEKTEXT, child, eip, (int)&text));
+    return text & 0xFFFFFF;
+}
+
+static void try_step(void) {
+    int child = must("to fork", syscall(FORK, 0, 0, 0, 0)), steps = 0, here;
+    if (!child) traced();
+    if (wait() != TRAPPED) must("a first stop", -1);
+    do {
+        must("to step", syscall(PTRACE, SINGLESTEP, child, 1, 0));
+        if (wait() != TRAPPED) must("a step", -1);
+        here = where(child);
+        if (here == MARK) steps = 0; else steps++;
+    } while (here != NEXT_MARK);
+    must("to let go", syscall(PTRACE, CONTINUE, child, 1, 0));
+    print("step: "); number(steps); print(" steps, then it ended with "); number(wait() >> 8); print("\n");
+}
+
 int main(int count, char **arguments) {
     char **environment = arguments + count + 1;
     const char *what = word(environment, "try");
@@ -297,6 +331,7 @@ int main(int count, char **arguments) {
     if (same(what, "disk")) try_disk();
     if (same(what, "restart")) try_restart();
     if (same(what, "net")) try_net();
+    if (same(what, "step")) try_step();
     if (same(what, "peer")) try_peer(word(environment, "port"));
     print("try: done\n");
     finish(POWEROFF);

@@ -17,7 +17,7 @@ from pathlib import Path
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
 
-from hostvm.abi import Abi, Call, DevicePage, generation
+from hostvm.abi import Abi, DevicePage, generation
 from replay.catalogue import read_kernel
 
 VARIABLE = "LGREPLAY_LINUX_DIR"
@@ -81,11 +81,6 @@ class LinuxBoot:
     def has_random_numbers(self) -> bool:
         """Whether it can have a device for them; that came with 2.6.25."""
         return self.abi.device_page not in (DevicePage.LGUEST_BUS, DevicePage.CONFIG_LIST)
-
-    @property
-    def can_restart(self) -> bool:
-        """Whether there is a hypercall for it; before, a Guest tried what restarts a PC, for ages and in vain."""
-        return Call.SHUTDOWN in self.abi.hypercalls.values()
 
     def lacks(self, *needs: tuple[str, ...]) -> str:
         """What its configuration has not: for each need one function must be there. Empty if nobody can tell."""

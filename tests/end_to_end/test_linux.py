@@ -30,7 +30,6 @@ BOOTS = boots()
 KERNELS = tuple({boot.kernel: boot for boot in BOOTS}.values())
 REPLAYS = 20
 PATIENCE = 900.0
-NO_RESTART = "Guests of this generation have no hypercall to restart"
 
 each_boot = pytest.mark.parametrize("boot", BOOTS, ids=lambda boot: boot.name)
 each_network = pytest.mark.parametrize(
@@ -179,8 +178,6 @@ def test_its_bzimage_says_the_same(boot: LinuxBoot, tmp_path: Path) -> None:
 @each_kernel
 @pytest.mark.parametrize("ending", Ending, ids=lambda ending: ending.name)
 def test_it_ends_as_user_space_asks(boot: LinuxBoot, ending: Ending, tmp_path: Path) -> None:
-    if ending is Ending.RESTART and not boot.can_restart:
-        pytest.skip(NO_RESTART)
     initrd = boot.initrd(tmp_path, ending)
     trace = record(tmp_path, "t", wish(boot, initrd, "--clock", "virtual", "--no-reboot"))
     assert end_of(trace).reason == EndReason[ending.name]
@@ -190,8 +187,6 @@ def test_it_ends_as_user_space_asks(boot: LinuxBoot, ending: Ending, tmp_path: P
 
 @each_kernel
 def test_a_restart_boots_it_again_in_the_same_recording(boot: LinuxBoot, tmp_path: Path) -> None:
-    if not boot.can_restart:
-        pytest.skip(NO_RESTART)
     initrd = boot.initrd(tmp_path, Ending.RESTART)
     arguments = wish(boot, initrd, "--clock", "virtual")
     once = record(tmp_path, "once", [*arguments, "--no-reboot"])

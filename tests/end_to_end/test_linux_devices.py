@@ -19,7 +19,7 @@ import pytest
 
 from hostvm.abi import DevicePage
 from hostvm.devices.config import SECTOR
-from hostvm.observations import EndReason, GuestEnded, GuestRestarted, PacketSent
+from hostvm.observations import ConsoleOutput, EndReason, GuestEnded, GuestRestarted, PacketSent
 from replay.events import DeviceCompletion
 from replay.log import TraceReader
 from replay.session import Session
@@ -169,13 +169,22 @@ def test_the_panic_of_a_kernel_without_its_first_program_is_the_end(
     assert_replays(trace)
 
 
+def lines_of(trace: Path) -> dict[int, list[str]]:
+    """What each guest has printed, as neither waits for the other to end its line."""
+    texts: dict[int, bytes] = {}
+    for event in events_of(trace):
+        if isinstance(event, ConsoleOutput):
+            texts[event.guest] = texts.get(event.guest, b"") + event.data
+    return {guest: text.decode("latin-1").splitlines() for guest, text in texts.items()}
+
+
 def assert_both_have_heard(trace: Path) -> None:
     """The guest with the greater address, which is the second, sends 64 KiB by TCP to the first."""
     ends = {e.guest: e.reason for e in events_of(trace) if isinstance(e, GuestEnded)}
-    console = console_of(trace).decode("latin-1")
-    assert ends == dict.fromkeys((0, 1), EndReason.POWEROFF), console[-1000:]
-    (told,) = (line for line in console.splitlines() if line.startswith("net: as sent"))
-    assert told.replace("as sent", "got") in console
+    printed = lines_of(trace)
+    assert ends == dict.fromkeys((0, 1), EndReason.POWEROFF), printed
+    (told,) = (line for line in printed[1] if line.startswith("net: as sent"))
+    assert told.replace("as sent", "got") in printed[0]
     sums = {checksum(noise(0x0A000000 | first)) for first in (1, 2)}
     assert told.split()[-2] == str(BLOCK)
     assert int(told.split()[-1]) in sums
@@ -206,6 +215,20 @@ def test_two_guests_of_2_6_23_talk_through_the_page_that_they_share(
     trace = record(tmp_path, "t", asked(boot, "net", tmp_path, *both))
     assert_both_have_heard(trace)
     assert not any(isinstance(event, PacketSent) for event in events_of(trace))
+    assert_replays(trace)
+
+
+CORRECTED = [f"--quirk={name}=correct" for name in ("debug-registers-fault", "handler-keeps-tf")]
+
+
+@each_kernel
+def test_a_program_is_single_stepped_if_lguests_bugs_are_corrected(
+    boot: LinuxBoot, tmp_path: Path
+) -> None:
+    arguments = asked(boot, "step", tmp_path, *CORRECTED, "--clock", "virtual")
+    trace = record(tmp_path, "t", arguments)
+    assert_powered_off(trace)
+    assert b"step: 14 steps, then it ended with 7" in console_of(trace)
     assert_replays(trace)
 
 

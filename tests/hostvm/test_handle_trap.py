@@ -249,3 +249,44 @@ def test_the_keyboard_controller_seems_to_take_commands_if_corrected(code: bytes
     bench.regs.edx, bench.regs.eax = 0x64, 0x12340000
     assert handled_by(bench) == "host"
     assert bench.regs.eax == eax
+
+
+HEARS_DEBUG = UPSTREAM & ~Quirk.DEBUG_REGISTERS_FAULT
+DEBUG_MOVES = {
+    "0f21f8": ("eax", 0x400),
+    "0f21f3": ("ebx", 0xFFFF4FF0),
+    "0f21c6": ("esi", 0),
+    "0f21dd": ("ebp", 0),
+    "0f23f8": ("eax", 0x12345678),
+    "0f23c7": ("edi", 0x12345678),
+}
+
+
+@pytest.mark.parametrize("code", DEBUG_MOVES)
+def test_a_kernel_may_touch_debug_registers_if_corrected(code: str) -> None:
+    name, value = DEBUG_MOVES[code]
+    for quirks, expected in (
+        (UPSTREAM, ("guest", 0x12345678, 0)),
+        (HEARS_DEBUG, ("host", value, 3)),
+    ):
+        bench = trapped(GP, 0, quirks=quirks)
+        bench.memory.write(CODE, bytes.fromhex(code))
+        setattr(bench.regs, name, 0x12345678)
+        by, found = handled_by(bench), getattr(bench.regs, name)
+        moved = bench.regs.eip - CODE if by == "host" else 0
+        assert (by, found, moved) == expected
+
+
+@pytest.mark.parametrize("code", ["0f20f8", "0f06", "660f21f8", "0f30"])
+def test_other_privileged_instructions_are_reflected_all_the_same(code: str) -> None:
+    bench = trapped(GP, 0, quirks=HEARS_DEBUG)
+    bench.memory.write(CODE, bytes.fromhex(code))
+    assert handled_by(bench) == "guest"
+
+
+def test_a_user_program_may_not_touch_debug_registers() -> None:
+    bench = trapped(GP, 0, quirks=HEARS_DEBUG)
+    bench.memory.write(CODE, b"\x0f\x21\xf8")
+    bench.regs.cs, bench.regs.ss = 0x73, 0x7B
+    bench.guest.ss1, bench.guest.esp1 = 0x69, STACK
+    assert handled_by(bench) == "guest"

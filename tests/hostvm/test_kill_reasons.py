@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import re
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -16,6 +13,7 @@ from hostvm.observations import EndReason, GuestEnded
 from hostvm.units import Tick
 from tests.hostvm.condemned import ALL, CASES, Case, condemned
 from tests.hostvm.condemned_old import OLD_CASES, OldCase, condemned_pair
+from tests.hostvm.kill_texts import texts_in, unmet
 from tests.replay.recorded import Silent, record_hello, verify
 
 AT_ONCE = 12
@@ -72,46 +70,15 @@ def test_a_guest_of_2_6_23_is_killed_alone_for_what_it_did(case: OldCase, tmp_pa
     verify(path)
 
 
-def _templates(tree: ast.AST) -> Iterator[str]:
-    """What stands in GuestKilled(...), and in `killed` of a device, a queue or its memory, as a pattern."""
-    for node in ast.walk(tree):
-        match node:
-            case ast.Call(
-                func=ast.Name(id="GuestKilled") | ast.Attribute(attr="killed"), args=[text]
-            ):
-                pattern = _pattern(text)
-                # A text that is handed on is somebody else's.
-                if pattern is not None:
-                    yield pattern
-
-
-def _pattern(text: ast.expr) -> str | None:
-    match text:
-        case ast.Constant(value=str(constant)):
-            return re.escape(constant)
-        case ast.JoinedStr(values=parts):
-            return "".join(
-                re.escape(str(part.value)) if isinstance(part, ast.Constant) else ".*"
-                for part in parts
-            )
-    return None
-
-
 @cache
 def reasons() -> frozenset[str]:
     """Every text in the sources, as a pattern; test_vmi.py has those of VMI, devices/test_pci.py those of PCI."""
     files = Path(hostvm.__file__).parent.rglob("*.py")
-    return frozenset(
-        pattern
-        for file in files
-        if not file.name.startswith(("vmi", "pci"))
-        for pattern in _templates(ast.parse(file.read_text("utf-8")))
-    )
+    return texts_in(file for file in files if not file.name.startswith(("vmi", "pci")))
 
 
 def test_no_reason_in_the_sources_is_left_out() -> None:
     said = [condemned(case, abi)[1] for case in CASES for abi in case.abis]
     said += [condemned_pair(case)[2] for case in OLD_CASES]
-    missing = {p for p in reasons() if not any(re.fullmatch(p, text) for text in said)}
-    assert {re.sub(r"\\(.)", r"\1", pattern) for pattern in missing} == OUT_OF_REACH
+    assert unmet(reasons(), said) == OUT_OF_REACH
     assert len(reasons()) > 40

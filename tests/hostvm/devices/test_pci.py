@@ -5,10 +5,12 @@ from __future__ import annotations
 import struct
 from contextlib import suppress
 from itertools import pairwise
+from pathlib import Path
 from random import Random
 
 import pytest
 
+from hostvm.devices import pci_bus
 from hostvm.devices.config import BlockConfig, NetConfig, RngConfig
 from hostvm.devices.pci_placing import lay_out_pci
 from hostvm.errors import ConfigurationError, GuestKilled
@@ -37,6 +39,7 @@ from tests.hostvm.devices.pci_driver import (
     PciBench,
     queue_setup,
 )
+from tests.hostvm.kill_texts import texts_in, unmet
 from tests.hostvm.lguest_kit import kills
 
 MAC = bytes.fromhex("020000000001")
@@ -334,15 +337,15 @@ def of_queue(*places: Step) -> tuple[Step, ...]:
     return (*AGREEMENT, (SELECT, 2, 1), *places, (ENABLE, 2, 1))
 
 
-@pytest.mark.parametrize(
-    ("steps", "text"),
-    [
-        (of_queue((DESC + 4, 4, 1)), "invalid 64-bit queue address"),
-        (of_queue((DESC, 4, 8)), "invalid alignment in queue addresses"),
-        (of_queue((USED, 4, 2)), "invalid alignment in queue addresses"),
-        (of_queue((USED, 4, BUFFER)), "invalid initial used.flags 0x5"),
-    ],
-)
+BAD_QUEUES = [
+    (of_queue((DESC + 4, 4, 1)), "invalid 64-bit queue address"),
+    (of_queue((DESC, 4, 8)), "invalid alignment in queue addresses"),
+    (of_queue((USED, 4, 2)), "invalid alignment in queue addresses"),
+    (of_queue((USED, 4, BUFFER)), "invalid initial used.flags 0x5"),
+]
+
+
+@pytest.mark.parametrize(("steps", "text"), BAD_QUEUES)
 def test_a_bad_queue_is_named(steps: tuple[Step, ...], text: str) -> None:
     bench = PciBench()
     bench.memory.write_u16(BUFFER, 5)
@@ -351,21 +354,16 @@ def test_a_bad_queue_is_named(steps: tuple[Step, ...], text: str) -> None:
         bench.do("console", steps[-1])
 
 
-@pytest.mark.parametrize(
-    ("pieces", "text"),
-    [
-        (
-            [(BUFFER, 1, WRITE)],
-            "console vq output: bad driver: Input buffers in console output queue?",
-        ),
-        ([(BUFFER, 1, 4)], "console vq output: bad driver: vq indirect not negotiated"),
-        ([(MEMORY - 1, 2, 0)], f"console: bad driver: Invalid address {MEMORY - 1:#x}"),
-        (
-            [(BUFFER, 1, WRITE), (BUFFER, 1, 0)],
-            "console vq output: bad driver: Descriptor has out after in",
-        ),
-    ],
-)
+OF_QUEUE = "console vq output: bad driver: "
+BAD_CHAINS = [
+    ([(BUFFER, 1, WRITE)], f"{OF_QUEUE}Input buffers in console output queue?"),
+    ([(BUFFER, 1, 4)], f"{OF_QUEUE}vq indirect not negotiated"),
+    ([(MEMORY - 1, 2, 0)], f"console: bad driver: Invalid address {MEMORY - 1:#x}"),
+    ([(BUFFER, 1, WRITE), (BUFFER, 1, 0)], f"{OF_QUEUE}Descriptor has out after in"),
+]
+
+
+@pytest.mark.parametrize(("pieces", "text"), BAD_CHAINS)
 def test_a_bad_chain_is_told_by_who_has_it(pieces: list[tuple[int, int, int]], text: str) -> None:
     bench = PciBench()
     bench.start("console")
@@ -374,18 +372,53 @@ def test_a_bad_chain_is_told_by_who_has_it(pieces: list[tuple[int, int, int]], t
         bench.write("console", NOTIFY, 2, 1)
 
 
+BAD_FLAGS = "avail->flags = {}\n"
+
+
+@pytest.mark.parametrize(("flags", "irqs"), [(0, [1]), (1, [])])
+def test_a_ring_asks_for_no_interrupt_with_its_one_flag(flags: int, irqs: list[int]) -> None:
+    bench = PciBench()
+    bench.start("console")
+    bench.offer(RINGS + 0x3000, (BUFFER, 1, 0))
+    bench.memory.write_u16(RINGS + 0x4000, flags)
+    bench.write("console", NOTIFY, 2, 1)
+    assert bench.notes.irqs == irqs
+
+
+@pytest.mark.parametrize("flags", [2, 3, 0xFFFF])
+def test_a_ring_with_any_other_flag_is_told(flags: int) -> None:
+    bench = PciBench()
+    bench.start("console")
+    bench.offer(RINGS + 0x3000, (BUFFER, 1, 0))
+    bench.memory.write_u16(RINGS + 0x4000, flags)
+    with kills(OF_QUEUE + BAD_FLAGS.format(flags)):
+        bench.write("console", NOTIFY, 2, 1)
+
+
+NOWHERE = "bad driver: Invalid cfg_access to bar0, offset 0 len 0"
+
+
 def test_a_window_that_leads_nowhere_kills_who_reads_and_faults_who_writes() -> None:
     bench = PciBench()
     assert not bench.config_write(1, 0x94, 1)
-    with kills("console: bad driver: Invalid cfg_access to bar0, offset 0 len 0"):
+    with kills(f"console: {NOWHERE}"):
         bench.config_read(1, 0x94)
-    with kills("PCI Host Bridge: bad driver: Invalid cfg_access to bar0, offset 0 len 0"):
+    with kills(f"PCI Host Bridge: {NOWHERE}"):
         bench.config_read(0, 0x94)
     for offset, width, bar in ((70, 4, 0), (2, 4, 0), (0, 3, 0), (0, 4, 1), (0xFFFFFFFC, 4, 0)):
         bench.config_write(1, 0x88, bar)
         bench.config_write(1, 0x8C, offset)
         bench.config_write(1, 0x90, width)
         assert not bench.config_write(1, 0x94, 1)
+
+
+def test_no_reason_to_kill_a_driver_is_left_out() -> None:
+    said = [text for _, text in (*CONDEMNED, *BAD_QUEUES)]
+    said += [text.removeprefix(OF_QUEUE) for _, text in BAD_CHAINS]
+    said += [BAD_FLAGS.format(2), f"console: {NOWHERE}"]
+    texts = texts_in(Path(pci_bus.__file__).parent.glob("pci*.py"))
+    assert unmet(texts, said) == set()
+    assert len(texts) > 30
 
 
 # States, and whatever else a Guest may do.
