@@ -9,15 +9,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hostvm.observations import Observation
+from hostvm.observations import IrqDelivered, Observation
 from hostvm.probes import NO_PROBES
 from hostvm.units import Tick
 from replay.branch import Branch
-from replay.events import Event, Kind
+from replay.event_store import EventCursor
 from replay.inputs import Input, choices_from, inputs_of
 from replay.look import Look
 from replay.outcomes import Outcome, Reception, Verdict
-from replay.run_notes import VERDICTS, Notes
+from replay.run_notes import VERDICTS, Notes, Watch
+from replay.session import ReplayWorld
 from replay.stops import Instructions, PredicateTrue
 from replay.sweep import Sweep
 from replay.sweep_plan import NoFailure
@@ -82,6 +83,18 @@ class Attempt:
         return (*range(self.whole), *(step.input for step in self.steps))
 
 
+class _NotingWorld(ReplayWorld):
+    """A ReplayWorld in which notes are taken at the moment when something is to be noted."""
+
+    def __init__(self, events: EventCursor, guests: int, notes: Notes) -> None:
+        super().__init__(events, guests)
+        self.notes = notes
+
+    def observe(self, observation: Observation) -> None:
+        super().observe(observation)
+        self.notes.take(observation)
+
+
 class Attempts(Sweep):
     """Makes attempts on the history of a trace that fails; `inputs` are its interrupts up to the failure.
 
@@ -100,9 +113,9 @@ class Attempts(Sweep):
         self.inputs = inputs_of(self.store, self.failed_at)
 
     def _failures(self) -> Iterator[tuple[Tick, Verdict, str]]:
-        notes = Notes(replace(self._watch, delivered=()))
-        for event in self._observations(self.end_tick):
-            if notes.take(event):
+        notes = Notes(self._watch)
+        for observation in self.observations(self.end_tick):
+            if notes.note(observation):
                 break
         if notes.wrong is None and notes.ended is None:
             notes.overdue(self.end_tick)
@@ -114,6 +127,7 @@ class Attempts(Sweep):
         elif ended is None and self._has_stuck():
             yield self.end_tick, Verdict.STUCK, "nothing can wake it"
         yield from self._expressions_met()
+        yield from self._wrong_deliveries()
 
     def _has_stuck(self) -> bool:
         with self.excursion():
@@ -132,19 +146,27 @@ class Attempts(Sweep):
                     verdict, text, _ = self._wrong[reason.number]
                     yield arrival.tick, verdict, text
 
-    def _observations(self, until: Tick) -> Iterator[Observation]:
-        for event in self.store.find_after(Tick(-1), _is_observation, frozenset(Kind)):
-            if event.tick >= until:
-                return
-            assert isinstance(event, Observation)
-            yield event
+    def _wrong_deliveries(self) -> Iterator[tuple[Tick, Verdict, str]]:
+        if not self._watch.delivered:
+            return
+        watch = Watch(self.plan.guest, frozenset(), delivered=self._watch.delivered)
+        with self.excursion():
+            self.run_to(self.first_tick)
+            # Until the way back, which comes with a World of its own.
+            world = _NotingWorld(self._cursor, self._guests, Notes(watch))
+            self.machine.world = world
+            for observation in self.observations(self.end_tick):
+                if isinstance(observation, IrqDelivered) and world.notes.wrong is None:
+                    self._arrive(Tick(observation.tick + 1))
+        if world.notes.wrong is not None:
+            yield world.notes.wrong[2], *world.notes.wrong[:2]
 
     # ---- one attempt ----------------------------------------------------------------------------
 
     def attempt(self, background: Background, whole: int, steps: Sequence[Step] = ()) -> Attempt:
         """Run it."""
-        notes = Notes(self._watch)
         self.go(self._start(whole))
+        notes = self.notes_here()
         self.snapshots.pinned = self.tick
         keep = self.keep_here()
         with self._run_of_its_own(keep):
@@ -166,8 +188,6 @@ class Attempts(Sweep):
         return Tick(self.inputs[whole - 1].tick + 1) if whole else self.first_tick
 
     def _quiet_world(self, background: Background, notes: Notes) -> PlacedWorld:
-        for event in self._observations(self.tick):
-            notes.take(event)
         choices = tuple(choices_from(self.store, self.tick))
         return self.world_here(Course(self.plan.seed, background, choices=choices), notes)
 
@@ -209,17 +229,13 @@ class Attempts(Sweep):
     def branch_with(self, attempt: Attempt) -> Branch:
         """The run of an attempt as a branch, up to its end."""
         self.go(self._start(attempt.whole))
-        world = self._quiet_world(attempt.background, Notes(self._watch))
+        world = self._quiet_world(attempt.background, self.notes_here())
         branch = Branch(self, world, self.plan.seed)
         for step, tick in zip(attempt.steps, attempt.ticks, strict=True):
             branch.extend(tick)
             world.place(self.inputs[step.input].placed(branch.frontier.machine))
         branch.extend(attempt.outcome.end)
         return branch
-
-
-def _is_observation(event: Event) -> bool:
-    return isinstance(event, Observation)
 
 
 __all__ = ["Attempt", "Attempts", "Step"]

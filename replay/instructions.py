@@ -5,11 +5,12 @@ Source: Intel SDM volume 2, opcode map. Read next: timeline.py.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING
 
-from capstone import CS_ARCH_X86, CS_MODE_32, Cs
-
 if TYPE_CHECKING:
+    from capstone import Cs
+
     from hostvm.cpu import Cpu
 
 LONGEST = 15
@@ -18,7 +19,6 @@ _REP = frozenset(b"\xf2\xf3")
 _STRING = frozenset(b"\x6c\x6d\x6e\x6f\xa4\xa5\xa6\xa7\xaa\xab\xac\xad\xae\xaf")
 _RETURNS = frozenset(b"\xc2\xc3\xca\xcb\xcf")
 _NEAR_CALL, _FAR_CALL, _GROUP_5 = 0xE8, 0x9A, 0xFF
-_DECODER = Cs(CS_ARCH_X86, CS_MODE_32)
 
 
 def _without_prefixes(code: bytes) -> tuple[bytes, bytes]:
@@ -60,16 +60,24 @@ def is_return(code: bytes) -> bool:
     return bool(rest) and rest[0] in _RETURNS
 
 
+@cache
+def _decoder() -> Cs:
+    # Loading it takes a while, and most runs need no text.
+    import capstone  # noqa: PLC0415
+
+    return capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_32)
+
+
 def length_of(code: bytes) -> int:
     """Bytes of the instruction at the beginning of `code`; 0 if it is none."""
-    for _, size, _, _ in _DECODER.disasm_lite(code, 0, 1):
+    for _, size, _, _ in _decoder().disasm_lite(code, 0, 1):
         return int(size)
     return 0
 
 
 def text_of(code: bytes, address: int) -> str:
     """The instruction at the beginning of `code` as an assembler has it; "?" if it is none."""
-    for _, _, name, operands in _DECODER.disasm_lite(code, address, 1):
+    for _, _, name, operands in _decoder().disasm_lite(code, address, 1):
         return f"{name} {operands}".rstrip()
     return "?"
 

@@ -40,7 +40,10 @@ def find_no_return(
     last: int | None = None,
     progress: Callable[[Tick, Tick], None] | None = None,
 ) -> NoReturn:
-    """Search from tick `first` to `last`, by default the whole history. Raises BadSweep if it does not lie there."""
+    """Search from tick `first` to `last`, by default the whole history. Raises BadSweep if it does not lie there.
+
+    A run goes on from what history has shown by then: a console line begun, an interrupt that waits, calls counted.
+    """
     low = Tick(max(first, made.first_tick))
     high = Tick(made.end_tick - 1 if last is None else min(last, made.end_tick - 1))
     if not _all_fail(made, high, runs):

@@ -11,7 +11,8 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Self
 
 from hostvm.observations import (
     ConsoleOutput,
@@ -70,8 +71,19 @@ class Notes:
     _calls: Counter[int] = field(default_factory=Counter)
     _console: str = field(default="", repr=False)
 
+    def copy(self) -> Self:
+        """The same, for a run that goes on from here."""
+        return replace(self, _waiting=dict(self._waiting), _calls=Counter(self._calls))
+
     def take(self, observation: Observation) -> bool:
-        """Note an observation; answers whether the run need not go on."""
+        """Note an observation at the moment when it is made; answers whether the run need not go on."""
+        over = self.note(observation)
+        if isinstance(observation, IrqDelivered) and observation.guest == self.watch.guest:
+            self._check_state(observation)
+        return over or self.wrong is not None
+
+    def note(self, observation: Observation) -> bool:
+        """The same for one of long ago, when nobody can ask any more what the state was."""
         if observation.guest != self.watch.guest:
             return False
         match observation:
@@ -93,6 +105,8 @@ class Notes:
             self.delivered = event.tick
         raised = self._waiting.pop(event.irq, event.tick)
         self._check_wait(event.irq, raised, event.tick)
+
+    def _check_state(self, event: IrqDelivered) -> None:
         for text, holds in self.watch.delivered:
             if not holds():
                 words = f"irq {event.irq} delivered, and not {text}"

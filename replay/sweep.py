@@ -22,9 +22,11 @@ from typing import Any, TypeAlias
 
 from hostvm.interrupts_and_traps import LGUEST_IRQS
 from hostvm.machine import Machine
+from hostvm.observations import Observation
 from hostvm.units import Tick
 from replay.branch import Branch, since
 from replay.ethernet import ports_of
+from replay.events import Event, Kind
 from replay.instructions import LONGEST, text_of
 from replay.log import TraceReader
 from replay.look import GuestSpace, Look
@@ -50,6 +52,7 @@ class Sweep(Timeline):
         super().__init__(reader)
         self.plan = plan
         self._judge = judge
+        self._noted: tuple[Tick, Notes] | None = None
         if not 0 <= plan.guest < len(self.machine.guests):
             raise BadSweep(f"there is no guest {plan.guest}")
         for irq in plan.irqs:
@@ -189,16 +192,33 @@ class Sweep(Timeline):
     # ---- one run --------------------------------------------------------------------------------
 
     def continuation(self, tick: Tick, seed: int) -> Outcome:
-        """What comes of a run from `tick` on in which nothing is placed."""
+        """What comes of a run from `tick` on in which nothing is placed; what history has shown by then counts too."""
         self.go(tick)
         self.snapshots.pinned = self.tick
         keep = self.keep_here()
         with self._run_of_its_own(keep):
-            return self._undisturbed(seed)
+            return self._undisturbed(self.notes_here(), seed)
 
-    def _undisturbed(self, seed: int | None = None) -> Outcome:
+    def notes_here(self) -> Notes:
+        """What has been shown by history up to here."""
+        if self._noted is None or self._noted[0] != self.tick:
+            notes = Notes(self._watch)
+            for observation in self.observations(self.tick):
+                notes.note(observation)
+            self._noted = self.tick, notes
+        return self._noted[1].copy()
+
+    def observations(self, until: Tick) -> Iterator[Observation]:
+        """Those of history before a tick."""
+        for event in self.store.find_after(Tick(-1), _is_observation, frozenset(Kind)):
+            if event.tick >= until:
+                return
+            assert isinstance(event, Observation)
+            yield event
+
+    def _undisturbed(self, notes: Notes, seed: int | None = None) -> Outcome:
         """A run from here in which nothing is placed. The machine stands at its end."""
-        notes, start = Notes(self._watch), self.tick
+        start = self.tick
         world = self._world_from_here(notes, seed)
         world.release()
         here = Outcome(start, self.machine.cpu.eip, Reception.UNSET, Verdict.PASSED)
@@ -254,7 +274,7 @@ class Sweep(Timeline):
             self._outcome(outcome.tick, outcome.gap, None)
             with_it = self._region()
         with self._run_of_its_own(keep):
-            self._undisturbed()
+            self._undisturbed(Notes(self._watch))
             without = self._region()
         return outcome if with_it == without else replace(outcome, verdict=Verdict.DIFFERS)
 
@@ -281,6 +301,10 @@ class Sweep(Timeline):
         """The instruction at hand, disassembled."""
         eip = self.machine.cpu.eip
         return text_of(self.read(eip, LONGEST), eip)
+
+
+def _is_observation(event: Event) -> bool:
+    return isinstance(event, Observation)
 
 
 __all__ = ["Judge", "Sweep"]

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import click
 
 from hostvm.units import Tick
+from replay.attempts import Attempts
 from replay.commands.terminal import Terminal
 from replay.describe import event_to_text
 from replay.errors import one_line
@@ -16,25 +17,36 @@ from replay.look import World
 from replay.no_return import NoReturn, find_no_return
 from replay.outcomes import Outcome, classes
 from replay.sweep import Sweep
-from replay.sweep_plan import Plan
+from replay.sweep_plan import NoFailure, Plan
 
 
 def show_no_return(trace: str, plan: Plan, runs: int, window: tuple[int, int] | None) -> None:
     """Find it and show it. Raises BadSweep."""
     terminal = Terminal()
+    first, last = window or (0, None)
 
     def show(low: Tick, high: Tick) -> None:
         terminal.status(f"between tick {low} and tick {high}")
 
     with TraceReader(trace) as reader:
-        made = Sweep(reader, plan)
-        first, last = window or (0, None)
+        made = Attempts(reader, plan)
         try:
+            if last is None:
+                last = _failure(made)
             found = find_no_return(made, runs, first, last, show)
         finally:
             terminal.clear()
         for line in _lines(made, found):
             click.echo(one_line(line))
+
+
+def _failure(made: Attempts) -> Tick | None:
+    """Where the history itself fails, if it does."""
+    try:
+        made.find_failure()
+    except NoFailure:
+        return None
+    return made.failed_at
 
 
 def _lines(made: Sweep, found: NoReturn) -> Iterator[str]:

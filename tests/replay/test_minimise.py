@@ -108,6 +108,20 @@ def test_what_is_found_by_its_lateness_is_minimised_too(tmp_path: Path, capfd: C
     assert len(interrupts(path)) < 6
 
 
+def test_what_is_found_at_a_delivery_is_minimised_too(tmp_path: Path, capfd: Capture) -> None:
+    path = tmp_path / "minimal.lgt"
+    oracle = ["--delivered", "irq_enabled & 0x200", "--ticks", "50k"]
+    command = ["minimise", str(TRACES / "iret-eflags" / "iret-eflags.lgt"), *oracle]
+    assert cli.run([*command, "-o", str(path)]) == ExitCode.OK
+    found = capfd.readouterr().out
+    assert found.startswith("assertion: irq 0 delivered, and not irq_enabled & 0x200, at tick 15")
+    assert len(interrupts(path)) == 1
+    # The kernel that is mended has interrupts on, whenever one is delivered.
+    fixed = ["minimise", str(TRACES / "iret-eflags" / "fixed.lgt"), *oracle]
+    assert cli.run([*fixed, "-o", str(tmp_path / "none.lgt")]) == ExitCode.REFUSED
+    assert "the trace does not fail" in capfd.readouterr().err
+
+
 @pytest.mark.parametrize("trace", ["iret-race/passing", "hello/hello"])
 def test_a_trace_that_ends_well_is_refused(trace: str, tmp_path: Path, capfd: Capture) -> None:
     path = tmp_path / "minimal.lgt"

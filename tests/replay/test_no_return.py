@@ -8,14 +8,17 @@ from pathlib import Path
 import pytest
 
 from hostvm.units import Tick
+from replay import cli
 from replay.events import HostInterrupt
+from replay.exit_codes import ExitCode
 from replay.log import TraceReader
 from replay.no_return import find_no_return
 from replay.outcomes import Oracle, Verdict
 from replay.sweep import Sweep
 from replay.sweep_plan import BadSweep, Plan
 
-RACE = Path(__file__).parents[2] / "traces" / "iret-race"
+TRACES = Path(__file__).parents[2] / "traces"
+RACE = TRACES / "iret-race"
 STRUCK = Tick(1_357_114)
 
 
@@ -50,3 +53,25 @@ def test_a_continuation_leaves_the_history_as_it_was(made: Sweep) -> None:
     made.continuation(STRUCK, 3)
     assert made.tick == STRUCK
     assert made.machine.digest() == before
+
+
+# Of each trace, the interrupt that its README.md tells of.
+@pytest.mark.parametrize(
+    ("trace", "option", "value", "tick", "words"),
+    [
+        ("sti-and-zero", "--late", "2k", 188_144, "irq 0 waits for more than 2,000 ticks"),
+        ("more-always-true", "--calls", "SEND_INTERRUPTS:10", 79_536, "more than 10 times"),
+        ("iret-eflags", "--delivered", "irq_enabled & 0x200", 156_675, "irq 0 delivered, and not"),
+    ],
+)
+def test_what_history_has_shown_by_then_counts(
+    trace: str, option: str, value: str, tick: int, words: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = TRACES / trace / f"{trace}.lgt"
+    command = ["bisect", str(path), "--ticks", "50k", option, value]
+    assert cli.run(command) == ExitCode.OK
+    first, *_, before, behind = capfd.readouterr().out.splitlines()
+    assert first.startswith(f"no return behind the step at tick {tick}, an interrupt taken before")
+    assert "passed" in before
+    assert behind.startswith("runs from a tick later: 8 ")
+    assert words in behind
