@@ -38,7 +38,7 @@ from replay.predicate import BadPredicate, parse
 from replay.recording import RecordingWorld
 from replay.run_notes import Notes, Watch
 from replay.scan import Scan
-from replay.script import BadTest, Script, Stimulus, Way, script_of
+from replay.script import WINDOW, BadTest, Script, Start, Stimulus, Way, script_of
 from replay.scripted_world import ScriptedWorld
 from replay.stops import Breakpoint, BreakpointHit, Predicate, Stop
 from replay.symbols import Symbols
@@ -173,6 +173,7 @@ class Player:
         self._script, self._oracle = script, oracle
         self._by_time = 0
         self._met = False
+        self._pauses = 0
         try:
             panic = None if oracle.panic is None else re.compile(oracle.panic)
         except re.error as error:
@@ -201,6 +202,7 @@ class Player:
             raise BadTest(str(error)) from error
 
     def _pause(self) -> None:
+        self._pauses += 1
         if self._machine is not None:
             self._machine.paused = True
 
@@ -244,6 +246,10 @@ class Player:
         begin = self._here.tick
         limit = Tick(begin + PATIENCE * stimulus.ticks + SLACK)
         stop = self._stop(stimulus)
+        if stop is not None and stimulus.spot is not None and stimulus.spot.start is not None:
+            wrong = self._approach(stimulus.spot.start)
+            if wrong is not None or self._has_come(stimulus) or self._is_done:
+                return wrong
         if stimulus.way is Way.GUEST and stimulus.spot is not None and stimulus.spot.visits < 0:
             limit = begin
         wrong = self._run(limit, stop)
@@ -256,8 +262,27 @@ class Player:
                 return wrong
         elif limit > begin:
             self._by_time += 1
+        return self._take(stimulus, limit - begin + SLACK)
+
+    def _take(self, stimulus: Stimulus, ticks: int) -> tuple[Verdict, str] | None:
+        """Raise the line. Only a Switcher that goes in circles does not take it."""
         self._world.raise_line()
-        return self._run(Tick(self._here.tick + limit - begin + SLACK), None)
+        wrong = self._run(Tick(self._here.tick + ticks), None)
+        if wrong is None and not self._has_come(stimulus) and not self._is_done:
+            return Verdict.STUCK, f"an interrupt is not taken for {ticks:,} ticks"
+        return wrong
+
+    def _approach(self, start: Start) -> tuple[Verdict, str] | None:
+        """Run to where counting starts; if that turn of the Host does not come, to about where it was by time."""
+        turned, played, begin = start.turned, self._world.played, self._here.tick
+        if turned.turns:
+            self._world.turns_until_pause = turned.turns
+            late = Tick(begin + turned.ticks + start.after + WINDOW // 2)
+            wrong = self._run(late, None)
+            self._world.turns_until_pause = 0
+            if wrong is not None or self._here.tick >= late or self._world.played != played:
+                return wrong
+        return self._run(Tick(self._here.tick + start.after), None)
 
     def _has_come(self, stimulus: Stimulus) -> bool:
         return self._world.next is not stimulus
@@ -281,11 +306,11 @@ class Player:
         return Breakpoint(address, condition=count)
 
     def _run(self, until: Tick, stop: Breakpoint | None) -> tuple[Verdict, str] | None:
-        """Run to a tick, to a place, or until an interrupt has come; what is wrong, if an expression says so."""
-        machine, played = self._here, self._world.played
+        """Run to a tick, to a place, or until the World pauses; what is wrong, if an expression says so."""
+        machine, pauses = self._here, self._pauses
         self._met = False
         if not self._wrong and stop is None:
-            self._go(until, played)
+            self._go(until)
             return None
         for verdict, text, predicate in self._wrong:
             if predicate.holds(self._look):
@@ -297,7 +322,7 @@ class Player:
         machine.memory.listener = scan.listen
         scan.begin(machine.tick)
         try:
-            while machine.tick < until and not self._is_done and self._world.played == played:
+            while machine.tick < until and not self._is_done and self._pauses == pauses:
                 machine.run(until)
                 if scan.settle():
                     machine.cpu.set_probes(scan.probes())
@@ -315,9 +340,9 @@ class Player:
         verdict, text, _ = self._wrong[getattr(reason, "number", 0)]
         return verdict, text
 
-    def _go(self, until: Tick, played: int) -> None:
-        machine = self._here
-        while machine.tick < until and not self._is_done and self._world.played == played:
+    def _go(self, until: Tick) -> None:
+        machine, pauses = self._here, self._pauses
+        while machine.tick < until and not self._is_done and self._pauses == pauses:
             machine.run(until)
 
     def _moment(self, tick: Tick) -> Tick:

@@ -11,7 +11,7 @@ Read next: scripted_world.py, which plays a script; regression.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
@@ -32,6 +32,10 @@ from replay.session import ReplayWorld, start_of
 from replay.stops import Breakpoint
 from replay.symbols import Named, Symbols
 
+# Where an instruction begins about so many times, only the last so many ticks are counted in: each beginning takes
+# microseconds, and a delay loop of Linux has 200,000 of them between two interrupts.
+OFTEN, WINDOW = 20_000, 20_000
+
 
 class BadTest(ReplayError):
     """A trace that cannot be made a test of, or a change that cannot be tried."""
@@ -46,11 +50,30 @@ class Way(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Turned:
+    """The Host's so-manieth turn since the interrupt before, and how many ticks after that its end came; 0, 0: none."""
+
+    turns: int = 0
+    ticks: int = 0
+
+
+NO_TURN = Turned()
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where counting starts: so many ticks behind a turn of the Host, so that a kernel may take longer before that."""
+
+    turned: Turned
+    after: int
+
+
+@dataclass(frozen=True, slots=True)
 class Spot:
     """An instruction: at `named` in the kernel of its Guest, if that has symbols, or at `address` in a program.
 
-    The interrupt comes when it is about to begin and has done so `visits` times since the interrupt before; with
-    `beyond`, so many ticks after its last beginning.
+    The interrupt comes when it is about to begin and has done so `visits` times since the interrupt before, or since
+    `start`; with `beyond`, so many ticks after its last beginning.
     """
 
     address: int
@@ -58,6 +81,7 @@ class Spot:
     visits: int
     beyond: int = 0
     in_program: bool = False
+    start: Start | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +94,10 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class Stimulus:
-    """An interrupt: at tick `tick` of the recording, `ticks` after the one before; `turns` of the Host lay between."""
+    """An interrupt: at tick `tick` of the recording, `ticks` after the one before; `turns` of the Host lay between.
+
+    `turned`: the last of those that was over WINDOW ticks before it.
+    """
 
     vector: int
     way: Way
@@ -79,6 +106,7 @@ class Stimulus:
     ticks: int
     turns: int
     eip: int = 0
+    turned: Turned = NO_TURN
     spot: Spot | None = None
 
 
@@ -127,7 +155,7 @@ class _Listener(ReplayWorld):
         super().__init__(events, guests)
         self.script = Script()
         self._since = Tick(0)
-        self._turns = 0
+        self._turns: list[Turned] = []
         self._requests: dict[tuple[int, int, int], Request] = {}
 
     @property
@@ -136,10 +164,12 @@ class _Listener(ReplayWorld):
 
     def _interrupt(self, vector: int, way: Way, guest: int, tick: Tick, eip: int = 0) -> None:
         ticks = tick - self._since
-        stimulus = Stimulus(vector, way, guest, tick, ticks, self._turns, eip)
+        turns = (t for t in reversed(self._turns) if t.ticks <= ticks - WINDOW)
+        turned = next(turns, NO_TURN)
+        stimulus = Stimulus(vector, way, guest, tick, ticks, len(self._turns), eip, turned)
         self.script.stimuli.append(stimulus)
         self.script.stretches.append(Stretch())
-        self._since, self._turns = Tick(tick + 1), 0
+        self._since, self._turns = Tick(tick + 1), []
 
     def interrupt_taken(self, tick: Tick, guest: int, vector: int, eip: int, check: int) -> None:
         super().interrupt_taken(tick, guest, vector, eip, check)
@@ -148,7 +178,7 @@ class _Listener(ReplayWorld):
     def host_interrupt(self, tick: Tick, guest: int) -> int | None:
         vector = super().host_interrupt(tick, guest)
         if vector is None:
-            self._turns += 1
+            self._turns.append(Turned(len(self._turns) + 1, tick + 1 - self._since))
         else:
             self._interrupt(vector, Way.TURN, guest, tick)
         return vector
@@ -216,15 +246,43 @@ def _first_pass(reader: TraceReader) -> Script:
 
 
 def _second_pass(reader: TraceReader, script: Script) -> None:
-    """Count how often the instructions began at which interrupts came."""
+    """Count how often the instructions began at which interrupts came; where that is often, only the last of it."""
+    last = {
+        number: stimulus.ticks - WINDOW if stimulus.ticks > 2 * WINDOW else 0
+        for number, stimulus in enumerate(script.stimuli)
+        if stimulus.way is Way.GUEST
+    }
+    _count(reader, script, last)
+    seldom = {
+        number: 0
+        for number, after in last.items()
+        if after and not _is_often(script.stimuli[number])
+    }
+    if seldom:
+        _count(reader, script, seldom)
+
+
+def _is_often(stimulus: Stimulus) -> bool:
+    """By how often its instruction begins in the last ticks before it."""
+    visits = 0 if stimulus.spot is None else stimulus.spot.visits
+    return visits * stimulus.ticks >= OFTEN * WINDOW
+
+
+def _count(reader: TraceReader, script: Script, starts: Mapping[int, int]) -> None:
+    """Count at these interrupts, each from so many ticks on behind the interrupt before it."""
     start = start_of(reader)
     machine = start.machine(ReplayWorld(reader.events(), len(start.config.guests)))
     symbols = Symbols(machine)
     for number, stimulus in enumerate(script.stimuli):
-        if stimulus.way is Way.GUEST:
+        if number in starts:
+            ticks = starts[number]
+            machine.run(Tick(stimulus.tick - stimulus.ticks + ticks))
             spot = _spot(machine, symbols, stimulus)
+            if ticks:
+                turned = stimulus.turned
+                spot = replace(spot, start=Start(turned, ticks - turned.ticks))
             script.stimuli[number] = replace(stimulus, spot=spot)
-        machine.run(Tick(stimulus.tick + 1))
+            machine.run(Tick(stimulus.tick + 1))
 
 
 def _spot(machine: Machine, symbols: Symbols, stimulus: Stimulus) -> Spot:
@@ -251,4 +309,16 @@ def _spot(machine: Machine, symbols: Symbols, stimulus: Stimulus) -> Spot:
     return spot
 
 
-__all__ = ["Answered", "BadTest", "Script", "Spot", "Stimulus", "Stretch", "Way", "script_of"]
+__all__ = [
+    "WINDOW",
+    "Answered",
+    "BadTest",
+    "Script",
+    "Spot",
+    "Start",
+    "Stimulus",
+    "Stretch",
+    "Turned",
+    "Way",
+    "script_of",
+]

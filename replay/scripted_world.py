@@ -29,7 +29,10 @@ _OVERDUE = 3
 
 
 class ScriptedWorld:
-    """Plays `script`; `pause` ends the run when an interrupt has come. `notes` hears of everything."""
+    """Plays `script`; `pause` ends the run when an interrupt has come. `notes` hears of everything.
+
+    The run is also ended at the `turns_until_pause`-th turn of the Host behind an interrupt, if that is not 0.
+    """
 
     def __init__(
         self,
@@ -47,6 +50,7 @@ class ScriptedWorld:
         self.unknown_sectors = 0
         self.done = False
         self.began = Tick(0)
+        self.turns_until_pause = 0
         self._turns = 0
         self._up: int | None = None
         self._ns: tuple[Tick, int] = (Tick(0), POWER_ON.ns)
@@ -132,6 +136,8 @@ class ScriptedWorld:
         if due or self._up is not None:
             return self._come(tick)
         self._turns += 1
+        if self._turns == self.turns_until_pause:
+            self._pause()
         return None
 
     def wait(self, tick: Tick, guest: int) -> int | None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
 import pytest
 
 from hostvm.errors import ConfigurationError
+from hostvm.machine import MachineConfig
+from hostvm.memory_map import SWITCHER_BASE
+from hostvm.switcher import load_switcher, shipped_image
 from replay import cli
 from replay.catalogue import find_kernel
 from replay.cut import cut
@@ -17,7 +22,7 @@ from replay.machine_header import machine_of
 from replay.moved_code import MovedCode
 from replay.outcomes import Oracle, Verdict
 from replay.regression import Change, Player, rerun
-from replay.script import BadTest, Way, script_of
+from replay.script import WINDOW, BadTest, Script, Start, Way, script_of
 from replay.symbols import Named
 from tests.replay.recorded import hello, record_hello, verify
 
@@ -62,6 +67,17 @@ def test_another_switcher_is_used_and_a_file_that_is_none_is_refused() -> None:
         rerun(EFLAGS, Change(switcher=b"no ELF file"))
     with pytest.raises(ConfigurationError):
         rerun(EFLAGS, Change(switcher=find_kernel("hello").content))
+
+
+def test_a_switcher_that_goes_in_circles_is_stuck() -> None:
+    raw = files("hostvm").joinpath("guest", "images", "switcher.elf").read_bytes()
+    image = shipped_image("switcher.elf")
+    at = raw.index(load_switcher(image).text) + image.address_of("switch_to_guest") - SWITCHER_BASE
+    jump_to_itself = b"\xeb\xfe"
+    circling = raw[:at] + jump_to_itself + raw[at + 2 :]
+    outcome = rerun(EFLAGS, Change(switcher=circling)).changed.outcome
+    assert outcome.verdict is Verdict.STUCK
+    assert re.fullmatch(r"an interrupt is not taken for [\d,]+ ticks", outcome.text)
 
 
 def test_an_oracle_makes_a_test_of_a_run_that_ends_well() -> None:
@@ -112,6 +128,50 @@ def test_an_instruction_is_found_again_in_another_build() -> None:
     assert moved.address(0xC01008B6, Named("no_such_function", 1)) is None
     assert moved.address(0xC01008B6, None) is None
     assert MovedCode(old.content, b"a bzImage").address(1, Named("lguest_iret", 0x11)) is None
+
+
+def often_counted(path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Script, MachineConfig]:
+    """The script of a trace where 1,000 beginnings of an instruction are already too many to be counted."""
+    monkeypatch.setattr("replay.script.OFTEN", 1_000)
+    with TraceReader(path) as reader:
+        return script_of(reader), machine_of(reader)
+
+
+def starts_of(script: Script) -> list[Start]:
+    spots = [each.spot for each in script.stimuli if each.spot is not None]
+    return [spot.start for spot in spots if spot.start is not None]
+
+
+def test_where_an_instruction_begins_often_only_the_last_of_it_is_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    script, config = often_counted(PASSING, monkeypatch)
+    starts = starts_of(script)
+    assert any(start.turned.turns for start in starts)
+    assert 0 < len(starts) < len(script.stimuli)
+    for each in script.stimuli:
+        if each.spot is not None and each.spot.start is not None:
+            start = each.spot.start
+            assert each.ticks - start.turned.ticks - start.after == WINDOW
+            assert each.spot.visits <= WINDOW
+    with TraceReader(PASSING) as reader:
+        recorded = list(reader.events())
+    assert list(Player(script, config, config, 0, Oracle(ticks=0), 0).play().events) == recorded
+
+
+def test_counting_starts_by_time_where_the_turn_of_the_host_does_not_come(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    script, config = often_counted(PASSING, monkeypatch)
+    exact = Player(script, config, config, 0, Oracle(ticks=0), 0).play()
+    for number, each in enumerate(script.stimuli):
+        if each.spot is not None and each.spot.start is not None:
+            start = replace(each.spot.start, turned=replace(each.spot.start.turned, turns=1 << 30))
+            script.stimuli[number] = replace(each, spot=replace(each.spot, start=start))
+    late = Player(script, config, config, 0, Oracle(ticks=0), 0).play()
+    assert late.events != exact.events
+    assert late.outcome.kind == exact.outcome.kind
+    assert late.by_time < late.came // 2
 
 
 # ---- the command -----------------------------------------------------------------------------------
