@@ -86,6 +86,7 @@ class ShadowPageTables:
         "_checks_switcher_first",
         "_forbidden_gpte",
         "_guest_pa_walks",
+        "_reflects_switcher",
         "_switcher_address",
         "choose",
         "current",
@@ -125,6 +126,8 @@ class ShadowPageTables:
         self._checks_switcher_first = abi.checks_switcher_first
         self._forbidden_gpte = int(abi.forbidden_gpte)
         self._guest_pa_walks = abi.guest_pa_walks
+        corrected = Quirk.SWITCHER_ADDRESS_KILLS not in quirks
+        self._reflects_switcher = abi.checks_switcher_first or corrected
         self._switcher_address = abi.switcher_address
         self.roots = [0] * ROOTS
         self.shadowed = [0] * ROOTS
@@ -172,7 +175,7 @@ class ShadowPageTables:
         Or if a device must: then `iomem` is the guest-physical address, and None otherwise.
         """
         self.iomem = None
-        if self._checks_switcher_first and vaddr >= self._switcher_address:
+        if self._reflects_switcher and vaddr >= self._switcher_address:
             return False
         memory = self.memory
         linear = self.linear
@@ -281,7 +284,7 @@ class ShadowPageTables:
             raise GuestKilled(f"bad stack page {vaddr:#x}")
 
     def _page_writable(self, vaddr: int) -> bool:
-        if self._checks_switcher_first and vaddr >= self._switcher_address:
+        if self._reflects_switcher and vaddr >= self._switcher_address:
             return False
         directory = self.physical.read_u32(self._slot(self.roots[self.current], vaddr))
         if not directory & _P:

@@ -83,6 +83,12 @@ class Quirk(Flag):
     does. A program in a Guest up to 3.11 can be single-stepped if this bug and the one before are corrected.
     """
 
+    SWITCHER_ADDRESS_KILLS = auto()
+    """A program that touches an address of the Switcher's ends its Guest, if the Guest has a directory entry there.
+
+    That is so up to 3.9. Meant: the program has a page fault, as from 3.10 on.
+    """
+
 
 UPSTREAM = ~Quirk(0)
 CORRECTED = Quirk(0)

@@ -279,6 +279,14 @@ def test_later_generations_reflect_faults_in_the_switchers_range() -> None:
         bench.tables.pin_page(0xFFC00000)
 
 
+def test_a_fault_in_the_switchers_range_is_reflected_where_that_is_corrected() -> None:
+    bench = running(quirks=UPSTREAM & ~Quirk.SWITCHER_ADDRESS_KILLS)
+    bench.map(PGD, PT, 0xFFC00000, PAGE | P)
+    assert not bench.tables.demand_page(0xFFC00000, USER)
+    with kills("attempt to access switcher pages"):
+        bench.tables.set_pte(PGD, 0xFFC00000, PAGE | P | A)
+
+
 def test_a_directory_index_beyond_the_table_kills_in_later_generations_only() -> None:
     running("3.2").tables.set_pgd(PGD, 0xFFFFFFFF)
     with kills("Attempt to set pgd 1025/1024"):
