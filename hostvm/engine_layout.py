@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -190,12 +191,12 @@ class SelfReader:
 def _pointers(reader: SelfReader, address: int, count: int) -> list[tuple[int, int]]:
     """Aligned values in a range that could be pointers, with their offsets."""
     blob = reader.read(address, count) or b""
-    found = []
-    for offset in range(0, len(blob) - 7, _WORD):
-        value = int.from_bytes(blob[offset : offset + _WORD], "little")
-        if 0x10000 < value < 1 << 47 and not value & 7:
-            found.append((offset, value))
-    return found
+    words = struct.unpack_from(f"<{len(blob) // _WORD}Q", blob)
+    return [
+        (number * _WORD, value)
+        for number, value in enumerate(words)
+        if 0x10000 < value < 1 << 47 and not value & 7
+    ]
 
 
 def find_env(reader: SelfReader, engine: int, plant: Callable[[int], bytes]) -> tuple[int, int]:
@@ -205,10 +206,12 @@ def find_env(reader: SelfReader, engine: int, plant: Callable[[int], bytes]) -> 
     are needed: an engine that is gone may have left the bytes of the first one in memory.
     """
     planted = plant(1)
+    # Memory is full of zeros: it is searched ten times as quickly for what does not end with one.
+    wanted = planted.rstrip(b"\0")
     found = []
     for _, pointer in _pointers(reader, engine, _ENGINE_BYTES):
         blob = reader.read(pointer, _CPU_BYTES)
-        at = blob.find(planted) if blob else -1
+        at = blob.find(wanted) if blob else -1
         if at >= 0:
             found.append((pointer, pointer + at))
     planted = plant(2)

@@ -13,7 +13,7 @@ Source: lguest, drivers/lguest/interrupts_and_traps.c; Intel SDM 3A 6.11. Read n
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
 from hostvm.errors import GuestKilled
@@ -71,12 +71,16 @@ def copy_traps(guest: Lguest, memory: PhysicalMemory, idt: int, handlers: Sequen
 
 
 def _gates_for_cpu(guest: Lguest, handlers: Sequence[int]) -> Iterator[tuple[int, Descriptor]]:
-    keeps_dpl = guest.abi.default_gate_keeps_dpl
+    keeps_dpl, idt = guest.abi.default_gate_keeps_dpl, guest.idt
     for vector in _direct_vectors(guest.abi.never_direct, guest.syscall_vector):
-        gate = guest.idt[vector]
-        if gate_type(gate[1]) != _TRAP_GATE:
-            gate = default_idt_entry(vector, handlers[vector], gate if keeps_dpl else None)
-        yield vector, gate
+        yield vector, _gate_for_cpu(vector, handlers[vector], idt[vector], keeps_dpl)
+
+
+@lru_cache(maxsize=1024)
+def _gate_for_cpu(vector: int, handler: int, gate: Descriptor, keeps_dpl: bool) -> Descriptor:
+    if gate_type(gate[1]) == _TRAP_GATE:
+        return gate
+    return default_idt_entry(vector, handler, gate if keeps_dpl else None)
 
 
 def could_be_syscall(guest: Lguest, vector: int) -> bool:

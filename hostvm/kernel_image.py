@@ -45,9 +45,9 @@ LARGEST_KERNEL = 256 << 20
 _NUMBER = re.compile(rb"(\d{1,3}(?:\.\d{1,4}){1,3})")
 _BANNER = re.compile(rb"Linux version " + _NUMBER.pattern)
 # irq_enabled, blocked_interrupts with the timer's bit or all, then nothing up to the ring.
-_SHARED_DATA = re.compile(
-    rb"\0{4}(?:\x01\0{3}|\xff{4})\0{12}(?:\0{4})?\xff{%d}(?!\xff)" % RING_SLOTS
-)
+_FREE_SLOTS = re.compile(rb"\xff" * RING_SLOTS + rb"(?!\xff)")
+_BEFORE_SLOTS = re.compile(rb"\0{4}(?:\x01\0{3}|\xff{4})\0{12}(?:\0{4})?\Z")
+_LONGEST_BEFORE_SLOTS = 24
 _BLOCKED_AT_FIRST = (1, 0xFFFFFFFF)
 _LONGEST_WINDOW = 256
 _SYSCALL_VECTOR = 0x80
@@ -185,11 +185,14 @@ def _text(version: _Version | None) -> str:
 
 def _layouts_in(part: bytes) -> list[DataLayout]:
     known = {id(abi.data): abi.data for abi in GENERATIONS.values()}.values()
+    # The slots first: a kernel has few runs of ones, and no end of zeros.
+    slots = (found.start() for found in _FREE_SLOTS.finditer(part))
     return [
         layout
-        for found in _SHARED_DATA.finditer(part)
+        for at in slots
+        if _BEFORE_SLOTS.search(part[max(at - _LONGEST_BEFORE_SLOTS, 0) : at])
         for layout in known
-        if _is_shared_data(part, found.end() - RING_SLOTS - layout.hcall_status, layout)
+        if _is_shared_data(part, at - layout.hcall_status, layout)
     ]
 
 

@@ -17,8 +17,11 @@ INTERRUPTED = 130
 def main() -> NoReturn:
     """Run one command and exit with its code."""
     try:
-        from replay.cli import run  # noqa: PLC0415
-        from replay.interruption import handle_interrupts  # noqa: PLC0415
+        from replay.loading import loading  # noqa: PLC0415
+
+        with loading():
+            from replay.cli import run  # noqa: PLC0415
+            from replay.interruption import handle_interrupts  # noqa: PLC0415
 
         handle_interrupts()
         code = run(sys.argv[1:])

@@ -14,6 +14,7 @@ from replay.commands.options import (
     as_memory,
     as_quirks,
 )
+from replay.loading import loading
 
 if TYPE_CHECKING:
     from replay.commands.plan import Wish
@@ -137,7 +138,8 @@ def record(ctx: click.Context, /, **_: object) -> None:
     guest. ^C ends the recording, and the trace is whole then. A second ^C gives up and leaves FILE.incomplete, readable
     as far as it goes. With -i all keys are the guest's but ^A, and ^A x ends.
     """
-    from replay.commands.recorder import run
+    with loading():
+        from replay.commands.recorder import run
 
     if ctx.params["tries"] is not None:
         from replay.commands.tries import run_tries

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from replay.loading import loading
+
 
 @click.command
 @click.argument("trace")
@@ -14,11 +16,12 @@ def replay(trace: str, salvage: bool) -> None:
     The first difference ends it with exit code 1. A trace without an end is verified as far as it goes, and the exit
     code is then 2.
     """
-    from replay.commands.terminal import Terminal
-    from replay.errors import TraceTruncated
-    from replay.log import TraceReader
-    from replay.quantities import short_count
-    from replay.session import Session
+    with loading():
+        from replay.commands.terminal import Terminal
+        from replay.errors import TraceTruncated
+        from replay.log import TraceReader
+        from replay.quantities import short_count
+        from replay.session import Session
 
     terminal = Terminal()
     with TraceReader(trace, salvage=salvage) as reader:
