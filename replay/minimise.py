@@ -11,7 +11,6 @@ the trace does.
      other places, which a sweep of the quiet run finds.
 (iii) *Delta debugging* (Zeller's ddmin) of the others, where it does not go alone.
 
-
 All this is tried in a silent World, where what is left is all that comes, and in a punctual one, where timers come when
 they are due and the question is what must not be punctual. Read next: commands/minimising.py.
 """
@@ -21,6 +20,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -143,37 +143,44 @@ class Minimiser:
         """A critical one alone: where it was, or at other places."""
         if any(self._fails(background, 0, [Step(critical)]) for critical in criticals):
             return
-        for critical in criticals:
-            for tick in self._other_places(background, critical):
-                if self._fails(background, 0, [Step(critical, tick)]):
-                    return
+        with self._quiet_run(background) as quiet:
+            for critical in criticals:
+                for tick in self._other_places(quiet, background, critical):
+                    if self._fails(background, 0, [Step(critical, tick)]):
+                        return
 
-    def _other_places(self, background: Background, critical: int) -> Iterator[Tick]:
-        """Ticks of the quiet run at which a sweep sees the same failure, if the interrupt comes there."""
-        made, spent = self._made, 0
-        quiet = made.branch_with(self._try(background, 0))
-        quiet.extend(LONGER * made.failed_at)
+    @contextmanager
+    def _quiet_run(self, background: Background) -> Iterator[TraceReader]:
+        """The run in which none of them comes, as a trace."""
+        quiet = self._made.branch_with(self._try(background, 0))
+        quiet.extend(LONGER * self._made.failed_at)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "quiet.lgt")
             quiet.save(path)
             with TraceReader(path) as reader:
-                irqs = made.inputs[critical].answers
-                span = made.failed_at - made.inputs[critical].tick
-                oracle = replace(made.plan.oracle, ticks=LONGER * span)
-                plan = replace(
-                    made.plan,
-                    background=background,
-                    irqs=(irqs[0].irq if irqs else 0,),
-                    oracle=oracle,
-                )
-                swept = _QuietSweep(reader, plan, made)
-                for outcome in swept.outcomes(swept.places(critical)):
-                    self._progress(self.tried, self.best)
-                    if outcome.verdict.failed and outcome.kind == made.kind:
-                        yield outcome.tick
-                    spent += max(0, outcome.end - outcome.tick)
-                    if spent > BUDGET:
-                        return
+                yield reader
+
+    def _other_places(
+        self, quiet: TraceReader, background: Background, critical: int
+    ) -> Iterator[Tick]:
+        """Ticks of the quiet run at which a sweep sees the same failure, if the interrupt comes there."""
+        made, spent = self._made, 0
+        irqs = made.inputs[critical].answers
+        span = made.failed_at - made.inputs[critical].tick
+        plan = replace(
+            made.plan,
+            background=background,
+            irqs=(irqs[0].irq if irqs else 0,),
+            oracle=replace(made.plan.oracle, ticks=LONGER * span),
+        )
+        swept = _QuietSweep(quiet, plan, made)
+        for outcome in swept.outcomes(swept.places(critical)):
+            self._progress(self.tried, self.best)
+            if outcome.verdict.failed and outcome.kind == made.kind:
+                yield outcome.tick
+            spent += max(0, outcome.end - outcome.tick)
+            if spent > BUDGET:
+                return
 
     # ---- (iii) ----------------------------------------------------------------------------------
 

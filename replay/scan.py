@@ -99,6 +99,7 @@ class Scan:
         self._true_at: dict[int, Tick] = {}
         self._first_true: dict[int, Tick] = {}
         self._last: tuple[int, int] = (-1, -1)
+        self._repeated = False
         if continues:
             self._last = (look.machine.cpu.eip, look.tick - 1)
         for number, stop in stops:
@@ -171,7 +172,8 @@ class Scan:
                 self._note_true(number, tick)
         if self._sparse:
             self._at_moment(address, tick)
-        again = last_address == address and last_tick == tick - 1 and self._is_rep(address)
+        again = last_address == address and last_tick == tick - 1 and self._repeats(address)
+        self._repeated = again
         if not again and self._counts(tick):
             self._meet(tick, address)
         return bool(self.hits) and not self.backwards
@@ -180,8 +182,9 @@ class Scan:
         """Forwards the place where one stands already is no place to stop at."""
         return self.backwards or tick > self._start
 
-    def _is_rep(self, address: int) -> bool:
-        return is_rep_string(self._look.read(address, LONGEST))
+    def _repeats(self, address: int) -> bool:
+        # The third time and later it is known; only the second time it has to be looked at.
+        return self._repeated or is_rep_string(self._look.read(address, LONGEST))
 
     def _meet(self, tick: Tick, address: int) -> None:
         for number, stop in self._breaks.get(address, ()):
