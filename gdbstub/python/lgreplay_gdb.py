@@ -18,7 +18,12 @@ import gdb
 _HOME = str(Path(__file__).resolve().parents[2])
 sys.path.insert(0, _HOME)
 try:
-    from gdbstub.python import lgreplay_linux, lgreplay_symbols
+    from gdbstub.python import (
+        lgreplay_linux,
+        lgreplay_modules,
+        lgreplay_programs,
+        lgreplay_symbols,
+    )
     from gdbstub.python.lgreplay_stub import ask, go, quoted
 finally:
     sys.path.remove(_HOME)
@@ -213,7 +218,7 @@ end
 def lgreplay_scope(scope: str) -> None:
     """Say whose instruction a step is."""
     # If nothing is connected, the step itself will say so.
-    with suppress(gdb.error):
+    with suppress(gdb.GdbError):
         ask("step-scope " + scope)
 
 
@@ -244,6 +249,8 @@ def install() -> None:
         Told(name, words, text)
     lgreplay_linux.install()
     lgreplay_symbols.install()
+    lgreplay_programs.install()
+    lgreplay_modules.install()
     for command in ("stepi", "reverse-stepi"):
         gdb.execute(_SCOPES.format(command=command), to_string=True)
     gdb.events.inferior_call.connect(called)

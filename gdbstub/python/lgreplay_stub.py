@@ -16,8 +16,11 @@ _QUIET = "suppress-cli-notifications"
 
 
 def ask(words: str) -> str:
-    """What the stub says to a command."""
-    text = str(gdb.execute("monitor " + words, to_string=True))
+    """What the stub says to a command. Where there is none, or it is at work, gdb says so in a line."""
+    try:
+        text = str(gdb.execute("monitor " + words, to_string=True))
+    except gdb.error as error:
+        raise gdb.GdbError(str(error)) from error
     # How far a long way has got comes with the rest, when it is of no use any more.
     return "".join(line for line in text.splitlines(keepends=True) if not _PROGRESS.match(line))
 
