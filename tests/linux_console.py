@@ -51,7 +51,8 @@ DIFFERENCES: tuple[Difference, ...] = (
         r"^(kernel direct mapping tables|Base memory trampoline|original variable MTRRs)",
         r"\d+MB (LOWMEM|HIGHMEM) available",
         r"^ +(mapped )?low ram: ",
-        r"^ *(DMA|Normal|HighMem|node +\d+:|\d+:) .*0x",
+        r"^ *(DMA|Normal|HighMem|node +\d+:|\d+:) .*(0x|->)",
+        r"^  (node \d )?bootmap [0-9a-f]|^  node \d low ram: |^\(\d+ early reservations\)|^  #\d+ \[[0-9a-f]+ - ",
         r"^(early_node_map\[|Allocating PCI resources|On node \d)",
         r"Total pages: \d+",
         r"^Memory: \d+",
@@ -61,24 +62,34 @@ DIFFERENCES: tuple[Difference, ...] = (
         r"^(PID|Dentry cache|Inode-cache|Mount-cache|TCP|UDP|UDP-Lite) .*hash table entries",
         r"^msgmni has been set to ",
     ),
+    _part(
+        "the top of a Guest's addresses is the Switcher's", r"^(Compat vDSO mapped to ).*", r"\1"
+    ),
     _part("where the initial ramdisk lies", r"^(Freeing initrd memory: \w+).*", r"\1"),
     _line(
         "a Guest knows where it runs, and switches to paravirtual operations",
         r"^Booting paravirtualized kernel",
         r"^KVM setup|^kvm-clock",
+        r"^Checking 'hlt' instruction",
         r"^lguest: Console via virtio-pci",
     ),
     _line(
         "the Guest's time stamp counter is marked unusable; the native one is measured",
         r"^tsc: |TSC",
         r"^Detected .* MHz processor",
-        r"^Calibrating delay loop",
+        r"^Calibrating delay loop|^calibrate_delay_direct|^Probably due to long platform interrupts",
+        r"^Time: \w+ clocksource has been installed",
         r"BogoMIPS",
         r"^(Switching|Switched) to clocksource",
         r"^Clocksource \w+ unstable",
         r"^clocksource (lguest|pit|tsc|hpet|acpi_pm|kvm-clock)\b",
         r"^sched_clock: ",
         r"^hrtimer: interrupt took \d+ ns|^sched: RT throttling activated",
+    ),
+    _part(
+        "of a processor that says nothing of its caches nothing but the line's end is printed",
+        r"^\n(?=(Compat vDSO .*\n)?CPU: )",
+        "",
     ),
     _line(
         "they are two models of processor",
@@ -106,6 +117,10 @@ DIFFERENCES: tuple[Difference, ...] = (
         r"^Trying to unpack rootfs image|^Unpacking initramfs",
     ),
     _line("lguest's devices", r"^Device at \d+ has size", r"^Mapping virtqueue \d"),
+    _line(
+        "a Guest's timer has no interrupt controller",
+        r"^Trying to install interrupt handler for IRQ0$",
+    ),
     _line(
         "drawn from interrupts and the clock", r"^random: ", r"^(\w+ )?entropy", r"^Magic number: "
     ),

@@ -260,11 +260,13 @@ static void try_net(void) {
     for (int i = 0; i < 600; i++) {
         int size = sizeof from;
         socketcall(SENDTO, calls, (int)"here", 4, 0, (int)&all, sizeof all);
-        syscall(POLL, (int)both, 2, 100, 0);
-        if (both[1].came) { serve(listening); return; }
-        if (!both[0].came) continue;
-        must("to hear", socketcall(RECVFROM, calls, (int)line, sizeof line, 0, (int)&from, (int)&size));
-        if (swap32(from.ip) < me) { send_to(swap32(from.ip)); return; }
+        syscall(POLL, 0, 0, 100, 0);
+        /* It hears itself as well. */
+        while (syscall(POLL, (int)both, 2, 0, 0) > 0) {
+            if (both[1].came) { serve(listening); return; }
+            must("to hear", socketcall(RECVFROM, calls, (int)line, sizeof line, 0, (int)&from, (int)&size));
+            if (swap32(from.ip) < me) { send_to(swap32(from.ip)); return; }
+        }
     }
     must("to hear of another", -110);
 }
