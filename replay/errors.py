@@ -56,6 +56,16 @@ class TraceReadError(TraceError):
     """The operating system does not let us read the file."""
 
 
+class TraceOpenError(TraceReadError):
+    """There is no such file, or none that could be read at all: no byte of it is to blame."""
+
+    def __init__(self, path: str | PathLike[str], text: str) -> None:
+        super().__init__(path, 0, text)
+
+    def __str__(self) -> str:
+        return one_line(f"{self.path}: {self.text}")
+
+
 class TraceWriteError(ReplayError):
     """The trace at `path` could not be written on; what reached the disk remains readable."""
 
@@ -112,6 +122,7 @@ __all__ = [
     "ReplayError",
     "TraceError",
     "TraceFormatError",
+    "TraceOpenError",
     "TraceReadError",
     "TraceTruncated",
     "TraceVersionError",

@@ -17,7 +17,7 @@ from hostvm.units import Tick
 from replay.events import Event
 from replay.outcomes import Outcome
 from replay.sweep import Sweep
-from replay.sweep_plan import BadSweep
+from replay.sweep_plan import BadSweep, NoFailure
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,8 @@ def find_no_return(
     low = Tick(max(first, made.first_tick))
     high = Tick(made.end_tick - 1 if last is None else min(last, made.end_tick - 1))
     if not _all_fail(made, high, runs):
+        if last is None:
+            raise NoFailure
         raise BadSweep(f"not all runs from tick {high} on fail")
     if _all_fail(made, low, runs):
         raise BadSweep(f"all runs from tick {low} on fail")

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Self
 
 from replay.chunks import CHUNK_HEADER_SIZE, ChunkHeader, Version, crc, unpack_chunk_header
-from replay.errors import Place, TraceReadError
+from replay.errors import Place, TraceOpenError, TraceReadError
 from replay.interruption import put_off
 from replay.wire import decompress
 
@@ -275,15 +275,14 @@ class TraceInput:
         self.path = str(path)
         try:
             if not stat.S_ISREG(path.stat().st_mode):
-                raise TraceReadError(self.path, 0, "not a regular file")
+                raise TraceOpenError(self.path, "not a regular file")
             self._file = path.open("rb", buffering=0)
             known = os.fstat(self._file.fileno())
             self.size, self.identity = known.st_size, _identity(known)
         except (OSError, ValueError) as error:
             # ValueError: a name with a zero byte in it.
-            raise TraceReadError(
-                self.path, 0, getattr(error, "strerror", None) or str(error)
-            ) from error
+            text = getattr(error, "strerror", None) or str(error)
+            raise TraceOpenError(self.path, text) from error
 
     def __enter__(self) -> Self:
         return self

@@ -15,7 +15,7 @@ from replay.log import TraceReader
 from replay.no_return import find_no_return
 from replay.outcomes import Oracle, Verdict
 from replay.sweep import Sweep
-from replay.sweep_plan import BadSweep, Plan
+from replay.sweep_plan import BadSweep, NoFailure, Plan
 
 TRACES = Path(__file__).parents[2] / "traces"
 RACE = TRACES / "iret-race"
@@ -45,6 +45,11 @@ def test_where_everything_fails_already_there_is_none(made: Sweep) -> None:
 def test_where_nothing_fails_there_is_none(made: Sweep) -> None:
     with pytest.raises(BadSweep, match="not all runs"):
         find_no_return(made, 1, 1_340_000, 1_341_000)
+
+
+def test_a_history_that_ends_well_has_nothing_to_look_for() -> None:
+    with TraceReader(RACE / "passing.lgt") as reader, pytest.raises(NoFailure):
+        find_no_return(Sweep(reader, Plan(oracle=Oracle(ticks=1_000))), 2)
 
 
 def test_a_continuation_leaves_the_history_as_it_was(made: Sweep) -> None:
