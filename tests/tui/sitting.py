@@ -14,12 +14,12 @@ import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import pyte
 from prompt_toolkit.data_structures import Size
 from prompt_toolkit.input import create_pipe_input
+from prompt_toolkit.key_binding.key_processor import KeyPress
 from prompt_toolkit.output import ColorDepth
 from prompt_toolkit.output.vt100 import Vt100_Output
 
@@ -94,6 +94,8 @@ class Sitting:
         self.feeder = _Feeder(pyte.Stream(self.screen))
         self._stack = ExitStack()
         self._pipe = self._stack.enter_context(create_pipe_input())
+        self._escapes = 0
+        self._count_escapes()
         output = Vt100_Output(
             self.feeder,
             lambda: self.size,
@@ -111,6 +113,16 @@ class Sitting:
             **options,
         )
 
+    def _count_escapes(self) -> None:
+        flush = self._pipe.flush_keys
+
+        def counted() -> list[KeyPress]:
+            keys = flush()
+            self._escapes += bool(keys)
+            return keys
+
+        self._pipe.flush_keys = counted  # type: ignore[method-assign]
+
     def _opened(self, trace: Path) -> Timeline:
         # Bookmarks lie beside a trace: they shall not lie beside a shipped one.
         folder = self._stack.enter_context(tempfile.TemporaryDirectory())
@@ -121,12 +133,7 @@ class Sitting:
         await self.settled()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self.tui.window.exit()
         try:
             await asyncio.wait_for(self._task, PATIENCE)
@@ -140,11 +147,15 @@ class Sitting:
     async def press(self, *keys: str) -> None:
         """Press keys one after the other; wait for each to have its effect."""
         for key in keys:
+            before = self._escapes
             self.send(key)
             if key == "escape":
-                # A terminal's keys begin with it too; that it stands alone shows after a while.
-                await asyncio.sleep(0.1)
+                await self._escaped(before)
             await self.settled()
+
+    async def _escaped(self, before: int) -> None:
+        """Wait until it is known that it stands alone: a terminal's keys begin with it too."""
+        await self.until(lambda: self.left or self._escapes > before)
 
     async def type(self, text: str) -> None:
         """Type a line and enter it."""
@@ -189,7 +200,8 @@ class Sitting:
         """Wait until all events and source lines are read."""
         camera = self.tui.engine._desk.camera
         await self.until(lambda: camera.index.whole and camera.sources.whole)
-        await asyncio.sleep(0.02)
+        # A look that the engine takes from now on has all of it.
+        self.tui._submitted = self.tui.engine.wish(self.tui.wish)
         await self.settled()
 
     async def resize(self, columns: int, rows: int) -> None:

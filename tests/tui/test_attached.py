@@ -48,6 +48,7 @@ from tests.tui.moments import fatal
 from tests.tui.sitting import RACE, Sitting
 from tests.tui.test_live import verified, wish
 from tui.attached import Attachment
+from tui.values import Point as ScreenPoint
 
 ROOT = Path(__file__).parents[2]
 
@@ -147,6 +148,10 @@ def test_a_branch_that_gdb_opens_is_the_screens_too_and_the_other_way_round(
     asyncio.run(session())
 
 
+def points(user: Sitting) -> tuple[ScreenPoint, ...]:
+    return () if user.tui.shot is None else user.tui.shot.points
+
+
 def test_stops_are_listed_at_both_sides_and_hold_at_both(
     served: tuple[Dialogue, SharedTarget, Path],
 ) -> None:
@@ -170,17 +175,19 @@ def test_stops_are_listed_at_both_sides_and_hold_at_both(
             gdb.ask(b"bc")
             target.remove_point(number)
             target.remove_point(conditional)
+            # What a page says is not written anew.
+            told = {"catch delivered 0", f"break {point.address:#x}", "watch 0xc0109000,4"}
+            await user.until(lambda: told <= {each.text for each in points(user)})
             await user.press(":")
             await user.type("info b")
-            await user.until(lambda: "catch delivered 0  (gdb)" in user.text)
+            assert "catch delivered 0  (gdb)" in user.text
             await user.press("escape", ":")
             await user.type("info b")
             assert f"break {point.address:#x}  (gdb)" in user.text
             assert "watch 0xc0109000,4  (gdb, with a condition that only it knows)" in user.text
             await user.press("escape", "c")
             assert "stop" in user.message
-            theirs = next(p for p in user.tui.shot.points if p.whose) if user.tui.shot else None
-            assert theirs is not None
+            theirs = next(point for point in points(user) if point.whose)
             await user.press(":")
             await user.type(f"delete {theirs.number}")
             assert "debugger's" in user.message

@@ -235,7 +235,7 @@ def test_commands_are_completed() -> None:
         user.send("screen inter")
         await user.until(lambda: "interrupts" in user.text)
         user.send("\t")
-        await asyncio.sleep(0.1)
+        await user.until(lambda: ":screen interrupts" in user.text)
         await user.press("enter")
         assert user.tui.layout.name == "interrupts"
 
