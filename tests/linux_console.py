@@ -48,6 +48,7 @@ DIFFERENCES: tuple[Difference, ...] = (
         r"physical RAM map",
         r"^Reserving virtual address space above ",
         r"^(last_pfn = |init_memory_mapping: |RAMDISK: |found SMP|initial memory mapped)",
+        r"^(Allocated new|Move) RAMDISK|^Initializing HighMem for node|^debug: unmapping init memory",
         r"^(kernel direct mapping tables|Base memory trampoline|original variable MTRRs)",
         r"\d+MB (LOWMEM|HIGHMEM) available",
         r"^ +(mapped )?low ram: ",
@@ -99,6 +100,7 @@ DIFFERENCES: tuple[Difference, ...] = (
         r"perfctr",
         r"^mce: |MCE",
         r"^Last level [id]TLB|^tlb_flushall_shift",
+        r"^$",  # ends what is said of caches, also where there is nothing to say
         r"^(x86|MTRR|PAT|x2apic|NX \(Execute|Notice: NX)",
     ),
     _line(
@@ -106,6 +108,7 @@ DIFFERENCES: tuple[Difference, ...] = (
         r"^(ACPI|PCI|pci|pnp|PnP|SMBIOS|DMI|HPET|hpet|IOAPIC|APIC|SFI|MP-?table|MPTABLE|ISA)\b",
         r"^(pci|pci_bus|pcieport|isapnp|vgaarb|agpgart|ata|scsi|piix|libata|usb\w*|[eou]hci.*)[: ]",
         r"^ACPI|^NR_IRQS|^\.\.TIMER|^(Enabling|Using|Local|No local) .*(APIC|IPI)|^Setting APIC",
+        r"^\.\.MP-BIOS|^\.{3,} ?(trying|\(found|failed|works)",
         r"^smpboot: |^weird, boot CPU|^SMP (motherboard|disabled)|^Getting VERSION|^Intel Multi",
         r"^Brought up|^Total of \d+ process|^masked ExtINT|^ExtINT|^Booting Node",
         r"^(i8042|serio|input|mousedev|psmouse|atkbd|rtc_cmos|floppy|Floppy|i2c|lp|parport)\b",
