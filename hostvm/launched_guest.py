@@ -282,7 +282,8 @@ class LaunchedGuest:
     @property
     def shadow_root(self) -> HostPhysical:
         """The shadow page directory in use."""
-        return HostPhysical(self.tables.root)
+        tables = self.tables
+        return HostPhysical(tables.roots[tables.current])
 
     def copy_traps(self, idt: HostPhysical, default_idt_entries: Sequence[int]) -> None:
         """Fill the CPU's IDT."""

@@ -214,9 +214,8 @@ class Machine:
     def _stretch(self, until: Tick) -> None:
         """Run to `until` or to the Host's turn; nothing comes in on the way."""
         start = self.step_tick = self.tick
-        done = self.cpu.run(until - start)
-        kind = done.kind
-        self.tick = end = Tick(start + done.steps)
+        steps, kind = self.cpu.run(until - start)
+        self.tick = end = Tick(start + steps)
         if kind is ExitKind.HALT:
             self.step_tick = Tick(end - 1)
             self._host_turn()
@@ -348,7 +347,7 @@ class Machine:
         guest.tables.tlb_dirty = False
         self.cpu.set_task_switched(bool(guest.lguest.ts))
         pages = switcher.place.lguest_pages
-        self.cpu.call_host(self._host_turn_done, eax=pages, ebx=guest.shadow_root)
+        self.cpu.call_host(self._host_turn_done, eax=pages, ebx=guest.tables.root)
         self._entered = True
 
     # ---- hardware interrupts, as the Host's handlers see them -------------------------------------

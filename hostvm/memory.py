@@ -117,8 +117,9 @@ class PhysicalMemory:
         if self.listener is not None:
             self.listener(address, 4)
         _U32.pack_into(self.view, address - self.base, value)
-        self.written.add(address >> PAGE_SHIFT)
-        self.dirty.add(address >> PAGE_SHIFT)
+        page = address >> PAGE_SHIFT
+        self.written.add(page)
+        self.dirty.add(page)
 
 
 class MemoryAccess(Protocol):

@@ -22,6 +22,8 @@ _MOST_HEADER = 1024
 _HOOK_RANGE = 24
 NOWHERE = (1 << 64) - 1
 _WITH_CODE = 24
+_STEPS, _WHY, _STATUS = Shared.steps.offset // 8, Shared.why.offset // 8, Shared.status.offset // 8
+_WRITTEN_COUNT = Shared.written_count.offset // 8
 
 
 class EngineCalls(NamedTuple):
@@ -66,6 +68,10 @@ class Blocks:
         self._memory = memory
         self._shared = shared = Shared()
         self._reference = ctypes.byref(shared)
+        self._run = library.lg_run
+        # The same as 64-bit words, which cost less to reach.
+        words = (ctypes.c_uint64 * (_WRITTEN_COUNT + 1)).from_buffer(shared)
+        self._words = memoryview(words).cast("B").cast("Q")
         self.code_pages = (ctypes.c_uint8 * (memory.size >> PAGE_SHIFT))()
         shared.uc, shared.env = handle, layout.env
         shared.memory = ctypes.addressof(ctypes.c_char.from_buffer(memory.mapping))
@@ -130,12 +136,13 @@ class Blocks:
 
     def run(self, budget: int) -> tuple[int, int, int]:
         """Run at most `budget` steps; returns how many were made, why it ended (`Why`), and the engine's error."""
-        shared = self._shared
-        self._library.lg_run(self._reference, budget)
-        if shared.written_count:
+        words = self._words
+        self._run(self._reference, budget)
+        if words[_WRITTEN_COUNT]:
+            shared = self._shared
             self._memory.dirty.update(shared.written[: shared.written_count])
             shared.written_count = 0
-        return shared.steps, shared.why, shared.status
+        return words[_STEPS], words[_WHY], words[_STATUS]
 
     def begun(self, address: int) -> int:
         """Steps of the run under way, inside a hook of the instruction at a linear address; that one is included."""
