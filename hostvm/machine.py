@@ -15,28 +15,24 @@ Source: lguest, drivers/lguest/core.c (run_guest). Read next: launched_guest.py,
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from hashlib import blake2b
 
 from hostvm.abi import generation
 from hostvm.cpu import Cpu, ExitKind
-from hostvm.cpu_state import CpuState
-from hostvm.devices.device import DeviceState
 from hostvm.dma import release_all_dma
 from hostvm.edits import Edit
 from hostvm.edits import make as make_edit
 from hostvm.edits import refusal as edit_refusal
-from hostvm.errors import ConfigurationError, GuestKilled
+from hostvm.errors import GuestKilled
 from hostvm.fpu_context import change_fpu
-from hostvm.gates import FIRST_EXTERNAL_VECTOR
 from hostvm.handle_trap import handle_trap
-from hostvm.host_tables import HostStart, build_host_world
+from hostvm.host_tables import build_host_world
 from hostvm.hypercalls import do_hypercalls
 from hostvm.interrupts_and_traps import clock_expired, maybe_do_interrupt
 from hostvm.launched_guest import LaunchedGuest, launch, relaunch
-from hostvm.launcher import GuestConfig
-from hostvm.lguest import SYSCALL_VECTOR, Lguest, LguestState
+from hostvm.lguest import Lguest
 from hostvm.lguest_regs import TRAP_IN_SWITCHER
+from hostvm.machine_state import MachineConfig, MachineState, power_on
 from hostvm.memory import PhysicalMemory
 from hostvm.memory_digest import MemoryDigest, Range
 from hostvm.memory_map import (
@@ -55,54 +51,10 @@ from hostvm.observations import (
     Observation,
     StateDigest,
 )
-from hostvm.quirks import UPSTREAM, Quirk
-from hostvm.switcher import IDT_ENTRIES, Switcher, copy_in_guest_info
+from hostvm.switcher import Switcher, copy_in_guest_info
 from hostvm.units import Nanoseconds, Tick
 from hostvm.world import DEVICE_VECTOR, TIMER_VECTOR, Completion, Request, World
 from hostvm.x86 import PAGE_SHIFT, PAGE_SIZE
-
-DIGEST_INTERVAL = 1 << 21
-MEMORY_DIGEST_EVERY = 16
-
-
-@dataclass(frozen=True, slots=True)
-class MachineConfig:
-    """What a machine is built from; equal configurations and Worlds give equal runs.
-
-    Register digests are reported every `digest_interval` ticks, memory digests with every `memory_digest_every`th.
-    `restarts`: a Guest that asks for a restart is launched again; otherwise that is its end. `syscall_vector` is one
-    that Guests may use for system calls besides Linux's, as Plan 9 uses 64. `switcher`: another build of the Switcher,
-    an ELF file; empty for the one that comes along.
-    """
-
-    guests: tuple[GuestConfig, ...]
-    digest_interval: int = DIGEST_INTERVAL
-    memory_digest_every: int = MEMORY_DIGEST_EVERY
-    quirks: Quirk = UPSTREAM
-    restarts: bool = False
-    syscall_vector: int = SYSCALL_VECTOR
-    switcher: bytes = b""
-
-    def __post_init__(self) -> None:
-        free = FIRST_EXTERNAL_VECTOR <= self.syscall_vector < IDT_ENTRIES
-        if not free or self.syscall_vector in (TIMER_VECTOR, DEVICE_VECTOR):
-            raise ConfigurationError(f"couldn't reserve syscall {self.syscall_vector}")
-
-
-@dataclass(frozen=True, slots=True)
-class MachineState:
-    """Everything that decides how a machine goes on. `pages` are (page number, content) of all non-zero pages."""
-
-    tick: Tick
-    cpu: CpuState
-    guests: tuple[LguestState, ...]
-    devices: tuple[tuple[DeviceState, ...], ...]
-    entered: bool
-    current: int
-    last_guest: int
-    finished: bool
-    direct_traps: tuple[tuple[int, int], ...]
-    pages: tuple[tuple[int, bytes], ...]
 
 
 class Machine:
@@ -136,7 +88,7 @@ class Machine:
         self._restored = False
         self._time_is_up = False
         self._digest = MemoryDigest(self.memory, self._digest_ranges())
-        self.cpu.restore(_power_on(host.start))
+        self.cpu.restore(power_on(host.start))
 
     @property
     def current_guest(self) -> LaunchedGuest:
@@ -545,27 +497,7 @@ class Machine:
         self.cpu.revert(state.cpu)
 
 
-def _power_on(start: HostStart) -> CpuState:
-    return CpuState(
-        regs=(0, 0, 0, 0, start.esp, 0, 0, 0),
-        eip=start.eip,
-        eflags=int(start.eflags),
-        segs=start.segs,
-        tables=start.tables,
-        cr=(int(start.cr0), 0, start.cr3, int(start.cr4)),
-        dr=(0, 0, 0, 0, 0, 0, 0xFFFF0FF0, 0x400),
-        fpu=(0, 0, 0x37F, b"\1" * 8, bytes(80), 0, 0, 0, 0, 0),
-        mxcsr=0x1F80,
-        xmm=bytes(128),
-        sysenter_cs=0,
-        shadow=False,
-        nmi_blocked=False,
-    )
-
-
 __all__ = [
-    "DIGEST_INTERVAL",
-    "MEMORY_DIGEST_EVERY",
     "Machine",
     "MachineConfig",
     "MachineState",

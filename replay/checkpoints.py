@@ -10,7 +10,7 @@ is for device_checkpoints.py, `guestN.dma` and `guestN.pending_dma`, where there
 `page_numbers` (32-bit little-endian each, ascending) and `page_contents` (4096 bytes each) are memory, pages of zeroes
 left out.
 
-Read next: hostvm/machine.py (MachineState), session.py (which starts from one).
+Read next: hostvm/machine_state.py, session.py (which starts from one).
 """
 
 from __future__ import annotations
