@@ -146,7 +146,8 @@ class Look:
         if tables.linear:
             return None, None
         directory = tables.shadowed[tables.current] if space.directory is None else space.directory
-        at = directory + (address >> 20 & 0xFFC)
+        # A directory at the very end of the address space goes on at 0.
+        at = directory + (address >> 20 & 0xFFC) & 0xFFFFFFFF
         entry = self._guest_word(guest, at)
         if entry is None or not entry & _P:
             return at, None

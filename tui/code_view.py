@@ -2,7 +2,8 @@
 
 Instructions have no fixed length, so what stands *before* an address is found by reading from a place where one
 certainly begins: the symbol that the address lies in. Where there is none, the beginning is guessed, as the one of the
-last bytes from which most instructions lead exactly to the address.
+last bytes from which most instructions lead exactly to the address. The Host's code has symbols from its first byte on:
+before that are tables, and nothing is shown.
 
 Memory is read as the CPU sees it at the moment; so in the Switcher, in the middle of a change of worlds, it simply goes
 on. Read next: snapshot.py. Source: Intel SDM volume 2, appendix B.1.4.7 (conditions).
@@ -74,8 +75,16 @@ class CodeView:
         if named is not None and 0 < named.offset <= _FARTHEST:
             return address - named.offset
         if named is not None and named.offset == 0:
-            return self._start(address - 1)
+            return self._start_before(address)
         return self._guess(address)
+
+    def _start_before(self, symbol: int) -> int:
+        """Where to read from what stands before a symbol: what has no name there is no code, if it is the Host's."""
+        look = self._look
+        before = symbol - 1
+        if self._symbols.name_of(before, in_guest=look.in_guest, guest=look.guest.number):
+            return self._start(before)
+        return self._guess(symbol) if look.in_guest else symbol
 
     def _guess(self, address: int) -> int:
         code = self._look.read(address - _GUESSES, _GUESSES)

@@ -6,16 +6,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import replay
 from hostvm.x86 import Eflags
 from tests.tui.goldens import FOLDER, drawn, moment, pictures
+from tests.tui.moments import last
+from tests.tui.sitting import RACE
 from tui.arrangement import SCREENS, exchanged, place, resized
 from tui.code_view import branch_taken
 from tui.focus import beside
 from tui.guest_view import numbers
 from tui.panes import PANES, View
 from tui.screen import Layout, compose
+from tui.snapshot import Camera
 from tui.text import clean, fit, length, plain
 from tui.theme import ASCII, STYLES
+from tui.values import Wish
 
 PICTURES = dict(pictures())
 
@@ -176,3 +181,24 @@ def test_the_focus_goes_to_the_pane_that_one_sees_there() -> None:
     assert beside(places, "code", 0, -1) == "timeline"
     assert beside(places, "events", 1, 0) in ("stack", "callers")
     assert beside(places, "code", -1, 0) == "code"
+
+
+def test_page_tables_that_lie_where_the_guest_has_no_memory_are_said_to() -> None:
+    """The trace ends as the Guest has named a garbled directory, 0xffffff48."""
+    with replay.open(RACE) as timeline:
+        timeline.seek(last())
+        shots = [Camera(timeline).take(Wish(table_at=at)) for at in ("0x08048172", "0xc0004001")]
+    rows = [[plain(row) for row in PANES["tables"].draw(shot, 80, 6, View())] for shot in shots]
+    assert "ffffffc8: the guest has no memory there" in rows[0][0]
+    assert "00000b48: 00000000 not present" in rows[1][0]
+    assert "no table" in rows[0][2]
+
+
+def test_no_table_of_the_hosts_is_shown_as_code() -> None:
+    with replay.open(RACE) as timeline:
+        host_loop = timeline.address("host_loop")
+        for tick in (0, last()):
+            timeline.seek(tick)
+            code = Camera(timeline).take(Wish()).code
+            assert code[0].address == host_loop
+            assert code[0].text == "hlt"

@@ -42,11 +42,18 @@ def draw(shot: Snapshot, width: int, height: int, view: View) -> list[Line]:
     return listing(rows, PANE.selected(shot, view.cursor), width, height, view)
 
 
+def _guest_text(each: PageEntry) -> str:
+    """The Guest's entry; its directory may lie where the Guest has no memory."""
+    if each.guest is None and each.guest_at is not None:
+        return "the guest has no memory there"
+    return entry_text(each.guest)
+
+
 def _entry(each: PageEntry, shot: Snapshot) -> list[Line]:
     found: list[Line] = []
-    for who, at, value in (
-        ("guest", each.guest_at, each.guest),
-        ("shadow", each.shadow_at, each.shadow),
+    for who, at, text in (
+        ("guest", each.guest_at, _guest_text(each)),
+        ("shadow", each.shadow_at, entry_text(each.shadow)),
     ):
         changed = f"{who} {each.level}" in shot.changed.entries
         where = "        " if at is None else f"{at:08x}"
@@ -55,7 +62,7 @@ def _entry(each: PageEntry, shot: Snapshot) -> list[Line]:
             (
                 (style, f"{mark(changed)}{each.level:<9} {who:<6} "),
                 ("class:address", f"{where}: "),
-                (style, entry_text(value)),
+                (style, text),
             )
         )
     return found
