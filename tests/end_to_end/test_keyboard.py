@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import sys
 import termios
@@ -178,10 +179,6 @@ def test_in_the_background_nobody_types(tmp_path: Path) -> None:
     shell = pexpect.spawn(
         "bash", ["--norc", "-i"], cwd=str(tmp_path), env=environment(), timeout=PATIENCE
     )
-    shell.sendline(" ".join(map(_quoted, command("record", "-i"))) + " & wait")
+    shell.sendline(shlex.join(command("record", "-i")) + " & wait")
     shell.expect_exact("-i: in the background there is nobody who types")
     shell.close(force=True)
-
-
-def _quoted(word: str) -> str:
-    return "'" + word.replace("'", "'\\''") + "'"

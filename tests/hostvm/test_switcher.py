@@ -10,10 +10,11 @@ import capstone
 import pytest
 
 from hostvm.cpu import Cpu, Exit, ExitKind
-from hostvm.cpu_state import EAX, EBX, ESP, SS, CpuState
+from hostvm.cpu_state import EAX, EBX, ESP, SS
 from hostvm.errors import ConfigurationError
 from hostvm.host_tables import KERNEL_CS, KERNEL_DS, HostWorld, build_host_world
 from hostvm.lguest_regs import REGS_ORDER, TRAP_IN_SWITCHER, LguestRegs
+from hostvm.machine_state import power_on
 from hostvm.memory import PhysicalMemory
 from hostvm.memory_map import (
     CPU_PAGES,
@@ -356,25 +357,6 @@ class World:
         return self.cpu.run(budget)
 
 
-def power_on(host: HostWorld) -> CpuState:
-    start = host.start
-    return CpuState(
-        regs=(0, 0, 0, 0, start.esp, 0, 0, 0),
-        eip=start.eip,
-        eflags=start.eflags,
-        segs=start.segs,
-        tables=start.tables,
-        cr=(int(start.cr0), 0, start.cr3, int(start.cr4)),
-        dr=(0, 0, 0, 0, 0, 0, 0xFFFF0FF0, 0x400),
-        fpu=(0, 0, 0x37F, b"\1" * 8, bytes(80), 0, 0, 0, 0, 0),
-        mxcsr=0x1F80,
-        xmm=bytes(128),
-        sysenter_cs=0,
-        shadow=False,
-        nmi_blocked=False,
-    )
-
-
 def world(text: bytes) -> World:
     memory = host_memory()
     host = build_host_world(memory)
@@ -393,7 +375,7 @@ def world(text: bytes) -> World:
     for name, value in VALUES.items():
         setattr(regs, name, value)
     cpu = Cpu(memory)
-    cpu.restore(power_on(host))
+    cpu.restore(power_on(host.start))
     made = World(memory, cpu, host, regs)
     assert made.run() == Exit(1, ExitKind.HALT)
     made.enter()

@@ -100,6 +100,10 @@ class Program:
         self._move("ecx", RING_BYTES)
         self.code += b"\xf3\xa4"
         self.rings += ring.ljust(RING_BYTES, b"\0")
+        self.notify(queue)
+
+    def notify(self, queue: int) -> None:
+        """Ring."""
         self.call(Call.NOTIFY, queue)
 
     def await_used(self, queue: int, count: int) -> None:

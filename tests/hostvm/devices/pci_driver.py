@@ -14,7 +14,7 @@ from hostvm.devices.pci_registers import Access
 from hostvm.launcher import GuestConfig
 from hostvm.memory import PhysicalMemory
 from hostvm.units import HostPhysical
-from tests.hostvm.devices.device_guest import MEMORY, RING_BYTES, RINGS, Program
+from tests.hostvm.devices.device_guest import MEMORY, RINGS, Program
 from tests.hostvm.devices.driver import BASE, Notes
 
 EIP = 0xC0001234
@@ -170,13 +170,8 @@ class PciProgram(Program):
             else:
                 self.write(placed.address + offset, width, value)
 
-    def offer(self, queue: int, ring: bytes) -> None:
-        """Copy a ring to its place, and ring the device."""
-        self._move("esi", RINGS + len(self.rings))
-        self._move("edi", queue)
-        self._move("ecx", RING_BYTES)
-        self.code += b"\xf3\xa4"
-        self.rings += ring.ljust(RING_BYTES, b"\0")
+    def notify(self, queue: int) -> None:
+        """Ring at the queue's own register."""
         registers, number = self._rings[queue]
         self.write(registers + NOTIFY, 2, number)
 
