@@ -21,9 +21,11 @@ def main() -> NoReturn:
 
         with loading():
             from replay.cli import run  # noqa: PLC0415
+            from replay.engine_abort import say_when_aborted  # noqa: PLC0415
             from replay.interruption import handle_interrupts  # noqa: PLC0415
 
         handle_interrupts()
+        say_when_aborted()
         code = run(sys.argv[1:])
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     except KeyboardInterrupt:
