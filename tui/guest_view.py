@@ -118,7 +118,8 @@ class GuestView:
             case "irq_enabled":
                 return "on" if value & IRQ_ON else "off"
             case "irq_pending":
-                return "one is waiting" if value else ""
+                waiting = "one is waiting" if self._guest.lguest.irqs_pending else "none is waiting"
+                return waiting if value else ""
             case "blocked_interrupts":
                 return numbers(value)
             case "noirq_start" | "noirq_end":

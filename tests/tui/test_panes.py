@@ -7,10 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import replay
+from hostvm.lguest_data import IRQ_ON
 from hostvm.x86 import Eflags
 from tests.tui.goldens import FOLDER, drawn, moment, pictures
 from tests.tui.moments import last
-from tests.tui.sitting import RACE
+from tests.tui.sitting import RACE, SHIPPED
 from tui.arrangement import SCREENS, exchanged, place, resized
 from tui.code_view import branch_taken
 from tui.focus import beside
@@ -202,3 +203,14 @@ def test_no_table_of_the_hosts_is_shown_as_code() -> None:
             code = Camera(timeline).take(Wish()).code
             assert code[0].address == host_loop
             assert code[0].text == "hlt"
+
+
+def test_irq_pending_that_the_host_has_left_behind_is_no_interrupt_that_waits() -> None:
+    """lguest does not clear it where it believes that there is always one more."""
+    with replay.open(SHIPPED / "more-always-true" / "more-always-true.lgt") as timeline:
+        timeline.seek(timeline.end_tick)
+        shot = Camera(timeline).take(Wish())
+    (word,) = (word for word in shot.shared if word.name == "irq_pending")
+    assert not shot.position.pending
+    assert word.value == IRQ_ON
+    assert word.meaning == "none is waiting"
