@@ -25,9 +25,11 @@ from hostvm.abi import Call
 from hostvm.gates import FIRST_EXTERNAL_VECTOR
 from hostvm.interrupts_and_traps import LGUEST_IRQS
 from hostvm.lguest import Lguest
+from hostvm.observations import GuestEnded, IrqDelivered, IrqRaised
 from hostvm.units import Tick
 from hostvm.x86 import GATE_PRESENT
-from replay.events import Kind
+from replay.event_store import EventStore
+from replay.events import Event, Kind
 from replay.locations import Location, SharedField, place_of
 from replay.look import Look
 from replay.stops import OWN_STOP, EventMet, EventStop, Happening, Predicate, WatchHit, Watchpoint
@@ -147,7 +149,7 @@ def _bounds(timeline: Timeline, why: Why, irq: int, guest: int) -> tuple[Tick, T
     def holds(look: Look) -> bool:
         return why in reasons(look, irq, guest)
 
-    step = _steps(timeline, why, guest)
+    step = _steps(timeline, why, irq, guest)
     if step is None:
         return _by_predicate(timeline, holds, origin)
     since, until = timeline.first_tick, None
@@ -177,14 +179,15 @@ def _by_predicate(
 _Step = Callable[[bool], Tick | None]
 
 
-def _steps(timeline: Timeline, why: Why, guest: int) -> _Step | None:
+def _steps(timeline: Timeline, why: Why, irq: int, guest: int) -> _Step | None:
     """How to go to the next place where the condition may change; None: it may change anywhere.
 
     Backwards that is the last tick before a change, forwards the first behind one.
     """
     match why:
         case Why.ENDED | Why.NOT_RAISED:
-            return lambda backwards: _by_events(timeline, guest, backwards)
+            only = irq if why is Why.NOT_RAISED else None
+            return lambda backwards: _by_events(timeline, only, guest, backwards)
         case Why.BLOCKED if timeline.machine.guests[guest].lguest.data.address is not None:
             return _by_watch(timeline, SharedField("blocked_interrupts", guest), guest)
         case Why.DISABLED if timeline.machine.guests[guest].lguest.data.address is not None:
@@ -192,18 +195,37 @@ def _steps(timeline: Timeline, why: Why, guest: int) -> _Step | None:
     return None
 
 
-def _by_events(timeline: Timeline, guest: int, backwards: bool) -> Tick | None:
+def _by_events(timeline: Timeline, irq: int | None, guest: int, backwards: bool) -> Tick | None:
+    """Where the Guest ends or an interrupt is raised or delivered: if `irq`, this one, and unless both in one step."""
     store, here = timeline.store, timeline.tick
+
+    def wants(event: Event) -> bool:
+        match event:
+            case GuestEnded():
+                return event.guest == guest
+            case IrqRaised() | IrqDelivered() if event.guest == guest:
+                return irq is None or (event.irq == irq and not _is_brief(store, event))
+        return False
+
     if backwards:
-        found = store.find_before(here, lambda e: e.guest == guest, _IRQ_EVENTS)
+        found = store.find_before(here, wants, _IRQ_EVENTS)
     else:
-        found = store.find_after(Tick(here - 1), lambda e: e.guest == guest, _IRQ_EVENTS)
+        found = store.find_after(Tick(here - 1), wants, _IRQ_EVENTS)
     event = next(found, None)
     if event is None or event.tick < timeline.first_tick:
         return None
     goal = event.tick if backwards else Tick(event.tick + 1)
     timeline.run_to(goal)
     return goal
+
+
+def _is_brief(store: EventStore, event: IrqRaised | IrqDelivered) -> bool:
+    """Whether the interrupt is raised and delivered within one step, as most are."""
+    same = (e for e in store.events_at(event.tick) if e.guest == event.guest)
+    kinds = {
+        type(e) for e in same if isinstance(e, IrqRaised | IrqDelivered) and e.irq == event.irq
+    }
+    return len(kinds) > 1
 
 
 def _by_watch(timeline: Timeline, location: Location, guest: int) -> _Step:
