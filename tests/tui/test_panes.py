@@ -17,6 +17,7 @@ from tui.code_view import branch_taken
 from tui.focus import beside
 from tui.guest_view import numbers
 from tui.panes import PANES, View
+from tui.panes.status import draw as draw_status
 from tui.screen import Layout, compose
 from tui.snapshot import Camera
 from tui.text import clean, fit, length, plain
@@ -214,3 +215,11 @@ def test_irq_pending_that_the_host_has_left_behind_is_no_interrupt_that_waits() 
     assert not shot.position.pending
     assert word.value == IRQ_ON
     assert word.meaning == "none is waiting"
+
+
+def test_why_the_guest_has_ended_is_read_before_what_comes_next() -> None:
+    """Nothing comes any more, and 80 columns do not hold both."""
+    with replay.open(RACE) as timeline:
+        timeline.seek(last())
+        when = plain(draw_status(Camera(timeline).take(Wish()), 80)[0])
+    assert "was killed: bad read" in when

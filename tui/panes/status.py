@@ -43,10 +43,10 @@ def _when(here: Position, busy: str) -> Line:
         words.insert(1, ("class:warn", f"[branch at {here.branch}]"))
     if here.guests > 1:
         words.append(_guest(here))
-    if here.next_is:
-        words.append(("class:warn", f"next: {here.next_is}"))
     if here.ended:
         words.append(("class:bad", clean(here.ended)))
+    if here.next_is:
+        words.append(("class:warn", f"next: {here.next_is}"))
     return _spaced(words)
 
 
