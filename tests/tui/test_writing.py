@@ -190,7 +190,7 @@ def test_in_the_present_of_a_recording_a_write_is_an_event_and_before_it_a_branc
             await user.type("set $edi = 0x77")
             assert f"[branch at {here:,}]" in user.lines[0]
             await user.press("c")
-            assert "next: the end" in user.lines[0]
+            assert "was killed: unhandled trap 14" in user.lines[0]
             await user.press(":")
             await user.type("branch leave")
             assert user.tick == here
