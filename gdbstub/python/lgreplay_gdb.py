@@ -203,14 +203,18 @@ _GOING = (
     ("forward", "forward", "forward [N]: the other way round."),
     ("restart", "restart", "restart [N]: go to checkpoint N."),
 )
-# One instruction of the CPU, whoever's it is: so one walks through the Switcher. Steps by source line stay with their
-# thread.
-_SCOPES = """\
+# One instruction of the CPU, whoever's it is: so one walks through the Switcher. What goes by source line stays with
+# its thread. Each says so in front: what is hooked behind a command, gdb carries out while the target still runs.
+_SCOPES = {
+    "cpu": ("stepi", "reverse-stepi"),
+    "thread": (
+        *("step", "next", "nexti", "until", "advance", "finish"),
+        *("reverse-step", "reverse-next", "reverse-nexti", "reverse-finish"),
+    ),
+}
+_HOOK = """\
 define hook-{command}
-  python lgreplay_scope("cpu")
-end
-define hookpost-{command}
-  python lgreplay_scope("thread")
+  python lgreplay_scope("{scope}")
 end
 """
 
@@ -251,8 +255,9 @@ def install() -> None:
     lgreplay_symbols.install()
     lgreplay_programs.install()
     lgreplay_modules.install()
-    for command in ("stepi", "reverse-stepi"):
-        gdb.execute(_SCOPES.format(command=command), to_string=True)
+    for scope, commands in _SCOPES.items():
+        for command in commands:
+            gdb.execute(_HOOK.format(command=command, scope=scope), to_string=True)
     gdb.events.inferior_call.connect(called)
     gdb.execute(f"directory {_SOURCES}", to_string=True)
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pexpect
 import pytest
 
 from gdbstub.serving import GDB_SCRIPT
 from gdbstub.timeline_target import TimelineTarget
 from tests.gdbstub.debuggers import Gdb, found
 from tests.gdbstub.served import served
+from tests.patience import PATIENCE
 from tests.replay.histories import record_guest, timeline_of
 
 pytestmark = pytest.mark.needs_gdb
@@ -276,3 +279,41 @@ def test_a_long_way_that_says_how_far_it_is_still_arrives(gdb: Gdb, address: str
     )
     assert not any(line.startswith("at tick") for line in lines)
     assert values(lines) == ["1", "0"]
+
+
+def test_at_a_terminal_a_prompt_follows_each_stop_and_each_step_says_whose_it_is(
+    gdb: Gdb, address: str
+) -> None:
+    # There gdb carries on while the target runs, and so does what is hooked behind a command.
+    environment = {**os.environ, "TERM": "dumb", "LC_ALL": "C", "DEBUGINFOD_URLS": ""}
+    if gdb.home:
+        environment["PYTHONPATH"] = str(gdb.home)
+    terminal = pexpect.spawn(
+        str(gdb.program),
+        ["-nx", "-q", "-ex", "set pagination off", "-ex", "set confirm off"],
+        env=environment,
+        encoding="utf-8",
+        timeout=PATIENCE,
+        dimensions=(40, 200),
+    )
+
+    def asked(command: str) -> str:
+        terminal.sendline(command)
+        terminal.expect_exact("(gdb) ")
+        return str(terminal.before)
+
+    terminal.expect_exact("(gdb) ")
+    asked(f"source {GDB_SCRIPT}")
+    asked(f"target remote {address}")
+    asked("seek start")
+    for step, whose in (
+        ("stepi", "CPU"),
+        ("stepi", "CPU"),
+        ("step", "same thread"),
+        ("reverse-stepi", "CPU"),
+        ("reverse-next", "same thread"),
+    ):
+        assert "\t" in asked(step), step
+        assert asked("monitor step-scope").rstrip().endswith(whose), step
+    asked("detach")
+    terminal.close(force=True)
