@@ -31,6 +31,7 @@ from hostvm.memory_map import (
     SWITCHER_BASE,
 )
 from hostvm.paging import AddressSpace, peek_bytes
+from hostvm.x86 import GENERAL_REGISTERS
 from replay.look import GuestSpace, Look, World
 
 HOST_THREAD = 1
@@ -39,9 +40,7 @@ _RPL = 3
 _HOST_SPACE = AddressSpace(HOST_PGDIR, enabled=True, large_pages=False)
 _HOST_FRAME = ("ebp", "fs", "gs", "ds", "es", "eip", "cs", "eflags")
 _TRAP_FRAME = ("eip", "cs", "eflags", "esp", "ss")
-_IN_CPU = {
-    name: at for at, name in enumerate(("eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi"))
-}
+_IN_CPU = {name: at for at, name in enumerate(GENERAL_REGISTERS)}
 # Words of the regs page that are no registers.
 _NO_REGISTERS = frozenset({"trapnum", "errcode"})
 

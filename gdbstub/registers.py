@@ -22,6 +22,7 @@ from types import MappingProxyType
 
 from gdbstub.target import RegisterSet
 from hostvm.cpu_state import CS, DS, ES, FS, GS, SS, CpuState
+from hostvm.x86 import GENERAL_REGISTERS
 
 _GDT, _IDT, _TR = 2, 3, 1
 _EMPTY, _VALID, _ZERO, _SPECIAL = 3, 0, 1, 2
@@ -48,7 +49,7 @@ SEGMENTS = "org.gnu.gdb.i386.segments"
 SYSTEM = "org.lgreplay.i386.system"
 
 _POINTERS = {"esp": "data_ptr", "ebp": "data_ptr", "eip": "code_ptr", "eflags": "i386_eflags"}
-_GENERAL = ("eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi", "eip", "eflags")
+_GENERAL = (*GENERAL_REGISTERS, "eip", "eflags")
 _SELECTORS = ("cs", "ss", "ds", "es", "fs", "gs")
 _X87_CONTROL = ("fctrl", "fstat", "ftag", "fiseg", "fioff", "foseg", "fooff", "fop")
 

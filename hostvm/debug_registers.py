@@ -12,15 +12,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hostvm.quirks import Quirk
-from hostvm.x86 import WORD_MASK
+from hostvm.x86 import GENERAL_REGISTERS, WORD_MASK
 
 if TYPE_CHECKING:
     from hostvm.lguest import Lguest
 
 _READ, _WRITE = 0x21, 0x23
 _LENGTH = 3
-# In the order in which instructions number them.
-_NAMES = ("eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi")
 _STATUS, _CONTROL = 0xFFFF4FF0, 0x400
 _VALUES = (0, 0, 0, 0, _STATUS, _CONTROL, _STATUS, _CONTROL)
 
@@ -33,7 +31,7 @@ def move_debug_register(guest: Lguest, address: int) -> bool:
     if opcode not in (_READ, _WRITE):
         return False
     if opcode == _READ:
-        setattr(guest.regs, _NAMES[registers & 7], _VALUES[registers >> 3 & 7])
+        setattr(guest.regs, GENERAL_REGISTERS[registers & 7], _VALUES[registers >> 3 & 7])
     guest.regs.eip = guest.regs.eip + _LENGTH & WORD_MASK
     return True
 

@@ -23,9 +23,8 @@ from typing import Protocol
 from hostvm.devices.pci_bus import PciBus
 from hostvm.devices.pci_registers import Access
 from hostvm.switcher import GUEST_RING
-from hostvm.x86 import WORD_MASK
+from hostvm.x86 import GENERAL_REGISTERS, WORD_MASK
 
-_NUMBERED = ("eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi")
 _OPERAND_SIZE, _CLI = 0x66, 0xFA
 _IN, _IN_DX, _OUT, _OUT_DX = 0xE4, 0xEC, 0xE6, 0xEE
 _STORE_8, _STORE, _LOAD_8, _LOAD = 0x88, 0x89, 0x8A, 0x8B
@@ -111,7 +110,7 @@ def _displacement(operands: int) -> int:
 def _register(number: int, width: int) -> tuple[str, int]:
     """Which register an instruction's number means, and where in it: numbers 4 to 7 are high bytes."""
     high = width == 1 and number & 4
-    return _NUMBERED[number & 3 if high else number], 8 if high else 0
+    return GENERAL_REGISTERS[number & 3 if high else number], 8 if high else 0
 
 
 def _get(regs: GuestRegisters, number: int, width: int) -> int:

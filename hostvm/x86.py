@@ -13,6 +13,9 @@ PAGE_SHIFT = 12
 PAGE_MASK = 0xFFFFF000
 WORD_MASK = 0xFFFFFFFF
 
+# In the order in which instructions number them, SDM 2A 2.1.5.
+GENERAL_REGISTERS = ("eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi")
+
 
 class Eflags(IntFlag):
     """SDM 3A 2.3."""

@@ -22,7 +22,7 @@ import numpy as np
 
 from hostvm.cpu_state import CpuState
 from hostvm.units import Tick
-from hostvm.x86 import PAGE_SIZE
+from hostvm.x86 import GENERAL_REGISTERS, PAGE_SIZE
 from replay.errors import ReplayError
 from replay.events import DirectTraps, Event, StateDigest
 from replay.log import TraceReader
@@ -36,7 +36,6 @@ _GROUPS = {
     "cr": ("cr0", "cr2", "cr3", "cr4"),
     "dr": tuple(f"dr{number}" for number in range(8)),
 }
-_REGISTERS = ("eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi")
 
 
 class CannotCompare(ReplayError):
@@ -211,7 +210,9 @@ def _runs(left: bytes, right: bytes) -> Iterator[tuple[int, int]]:
 
 
 def _named_registers(state: CpuState) -> dict[str, str]:
-    found = {name: f"{value:08x}" for name, value in zip(_REGISTERS, state.regs, strict=True)}
+    found = {
+        name: f"{value:08x}" for name, value in zip(GENERAL_REGISTERS, state.regs, strict=True)
+    }
     found |= {"eip": f"{state.eip:08x}", "eflags": f"{state.eflags:08x}"}
     for field in fields(state):
         if field.name in _GROUPS:

@@ -17,6 +17,7 @@ from typing import TypeAlias
 
 from hostvm.cpu_state import CpuState
 from hostvm.observations import Hypercall, IrqDelivered, IrqRaised
+from hostvm.x86 import GENERAL_REGISTERS
 from replay.events import Event, Kind
 from replay.locations import (
     VECTORS,
@@ -32,10 +33,9 @@ from replay.look import Look
 from replay.places import content
 
 _SEGMENTS = ("es", "cs", "ss", "ds", "fs", "gs")
-_GENERAL = ("eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi")
 _CONTROL = ("cr0", "cr2", "cr3", "cr4")
 REGISTERS = frozenset(
-    {*_GENERAL, *_SEGMENTS, *_CONTROL, "eip", "eflags", "gdtr", "idtr", "tr", "fpu"}
+    {*GENERAL_REGISTERS, *_SEGMENTS, *_CONTROL, "eip", "eflags", "gdtr", "idtr", "tr", "fpu"}
 )
 _GDT_ENTRIES = 32
 _IRQS = 32
@@ -72,8 +72,8 @@ def value_of(look: Look, location: Location) -> bytes:
 
 def register_value(cpu: CpuState, name: str) -> bytes:
     """A register's bytes, little-endian. Raises NoSuchLocation."""
-    if name in _GENERAL:
-        return cpu.regs[_GENERAL.index(name)].to_bytes(4, "little")
+    if name in GENERAL_REGISTERS:
+        return cpu.regs[GENERAL_REGISTERS.index(name)].to_bytes(4, "little")
     if name in _SEGMENTS:
         return cpu.segs[_SEGMENTS.index(name)].selector.to_bytes(2, "little")
     if name in _CONTROL:

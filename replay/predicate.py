@@ -24,7 +24,7 @@ from typing import TypeAlias
 from hostvm.cpu_state import CS, DS, ES, FS, GS, SS
 from hostvm.interrupts_and_traps import interrupts_on
 from hostvm.lguest import Lguest
-from hostvm.x86 import Eflags
+from hostvm.x86 import GENERAL_REGISTERS, Eflags
 from replay.frames import nesting
 from replay.look import GuestPhysicalSpace, Look, World
 from replay.sparse import sparse
@@ -34,7 +34,6 @@ Term: TypeAlias = Callable[[Look], int]
 _WORD = 0xFFFFFFFF
 _LONGEST = 2000
 _IF = int(Eflags.IF)
-_REGISTERS = ("eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi")
 _SEGMENTS = {"es": ES, "cs": CS, "ss": SS, "ds": DS, "fs": FS, "gs": GS}
 
 
@@ -83,7 +82,7 @@ def _must_wait(look: Look) -> bool:
 
 
 NAMES: Mapping[str, Term] = {
-    **{name: _register(index) for index, name in enumerate(_REGISTERS)},
+    **{name: _register(index) for index, name in enumerate(GENERAL_REGISTERS)},
     **{name: _segment(index) for name, index in _SEGMENTS.items()},
     **{f"cr{index}": _control(index) for index in (0, 2, 3, 4)},
     "eip": lambda look: look.machine.cpu.eip,

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from hostvm.cpu_state import CpuState
+from hostvm.x86 import GENERAL_REGISTERS
 from tui.values import Bytes, Changed, PageWalk, Snapshot, Word
 
-GENERAL = ("eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi")
+GENERAL = GENERAL_REGISTERS
 SEGMENTS = ("es", "cs", "ss", "ds", "fs", "gs")
 CONTROL = ("cr0", "cr2", "cr3", "cr4")
 TABLES = ("ldtr", "tr", "gdtr", "idtr")
